@@ -1,0 +1,1 @@
+"""Instruction data, generated and judged."""

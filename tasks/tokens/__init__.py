@@ -1,0 +1,1 @@
+"""From a corpus to packed rows of tokens and a curriculum."""
