@@ -1,0 +1,497 @@
+"""`run(stage, params, *inputs, where=gates)`: the one verb of a flow. `plan` is the same flow in another mode.
+
+It names the jobs of a stage by their keys, takes what the store has, builds the rest in the session's pool, and
+returns the artifact. In a plan it builds only gates and cheap fits (seconds; the run finds them), and a job that reads
+something not yet built has no key: the plan is exact up to there, and says "at most" past it.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from polylm.tasks import build, keys
+from polylm.tasks.build import Done, Failure, Job, PartInput
+from polylm.tasks.pool import Pool
+from polylm.tasks.settings import Settings
+from polylm.tasks.stage import DOC, Params, Stage, StageError
+from polylm.tasks.store import Artifact, Part, Record, Shape, Store, write_json
+
+INLINE_ROWS = 200_000  # gates over fewer rows are faster here than in another process
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class StageFailed(Exception):
+    """Jobs of one stage failed; the others are finished and kept. One message lists them all."""
+
+    def __init__(self, stage: str, failures: Sequence[Failure]) -> None:
+        self.stage, self.failures = stage, tuple(failures)
+        shown = "\n".join(f"{failure.title}: {failure.message}" for failure in failures[:20])
+        more = f"\n... and {len(failures) - 20} more" if len(failures) > 20 else ""
+        count = f"{len(failures)} jobs of {stage} failed, the others are kept:\n" if len(failures) > 1 else ""
+        super().__init__(f"{count}{shown}{more}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StageFailed, (self.stage, self.failures)
+
+    @property
+    def is_mistake(self) -> bool:
+        """True where every failure is the user's to mend."""
+        return all(failure.mistake for failure in self.failures)
+
+    @property
+    def may_pass(self) -> bool:
+        """True where every failure is the machine's: a later try may succeed, and finds what is there."""
+        return all(failure.lasting for failure in self.failures)
+
+
+class File(BaseModel):
+    """An adopted file: a model or list that comes from outside. Its identity is its content."""
+
+    model_config = {"frozen": True, "extra": "forbid"}
+
+    name: str
+    sha256: str
+
+
+class Pieces(Protocol):
+    """What an ingest stage reads: pieces of input files, in the order in which their parts are numbered."""
+
+    def pieces(self, params: Params, store: Store) -> Sequence[Any]: ...
+
+
+class Orchestrator(Protocol):
+    """What may stand around flows and stages: Prefect (`tasks.prefect_runs`)."""
+
+    def task(self, stage: Stage, work: Callable[[], Artifact], reads: Sequence[Artifact]) -> Artifact: ...
+    def subflow(self, function: Callable[..., T], work: Callable[[], T], args: tuple[Any, ...]) -> T: ...
+
+
+@dataclass
+class StageReport:
+    """How one stage of a run or a plan went; `exact` False: what it reads is not built, so this is "at most"."""
+
+    stage: str
+    jobs: int
+    reused: int
+    built: list[str] = field(default_factory=list)  # labels of jobs built, or to be built
+    exact: bool = True
+    seconds: float = 0.0
+    rows: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    artifact: str = ""
+    reads: tuple[str, ...] = ()
+
+
+class Observer:
+    """Is told what happens; the command line prints it. This one is silent."""
+
+    def stage_begins(self, stage: str, jobs: int, todo: int) -> None: ...
+    def job_ended(self, stage: str, outcome: Done | Failure) -> None: ...
+    def stage_ended(self, report: StageReport) -> None: ...
+    def notice(self, text: str) -> None: ...
+
+
+@dataclass
+class Session:
+    """One run or plan of a flow on one store."""
+
+    store: Store
+    settings: Settings
+    mode: Literal["run", "plan"]
+    pool: Pool
+    observer: Observer
+    record: dict[str, Any]
+    until: str | None = None
+    reached: bool = False
+    orchestrator: Orchestrator | None = None
+    reports: list[StageReport] = field(default_factory=list)
+    artifacts: dict[str, Artifact] = field(default_factory=dict)  # the last one of each stage
+    gates: list[list[Job]] = field(default_factory=list)  # the jobs of every gate, in the order of the flow
+
+    @property
+    def building(self) -> bool:
+        return self.mode == "run" and not self.reached
+
+    def save(self) -> None:
+        if self.mode == "run":
+            write_json(self.store.root / "runs" / f"{self.record['id']}.json", self.record)
+
+
+_sessions: list[Session] = []
+
+
+def current() -> Session:
+    assert _sessions, "a flow runs inside `session(...)`"
+    return _sessions[-1]
+
+
+@contextmanager
+def session(
+    settings: Settings,
+    *,
+    mode: Literal["run", "plan"] = "run",
+    name: str = "run",
+    recipe: Mapping[str, Any] | None = None,
+    until: str | None = None,
+    observer: Observer | None = None,
+    orchestrator: Orchestrator | None = None,
+) -> Iterator[Session]:
+    """Everything between the start and the end of a run: store, pool, and the run's record."""
+    observer = observer or Observer()
+    store = Store(settings.store).open()
+    started = time.time()
+    stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}{int(started * 1000) % 1000:03d}"
+    record: dict[str, Any] = {"id": f"{stamp}-{name}", "name": name, "state": "running", "recipe": recipe, "stages": []}
+    it = Session(
+        store,
+        settings,
+        mode,
+        Pool(settings.workers, observer.notice),
+        observer,
+        record,
+        until,
+        orchestrator=orchestrator,
+    )
+    it.save()
+    _sessions.append(it)
+    try:
+        yield it
+        record["state"] = "completed"
+    except BaseException as error:
+        record["state"] = "stopped" if not isinstance(error, Exception) else "failed"
+        record["error"] = str(error)
+        it.pool.close(kill=True)
+        raise
+    finally:
+        it.pool.close()
+        _sessions.remove(it)
+        record["seconds"] = round(time.time() - started, 2)
+        it.save()
+
+
+def flow(function: Callable[P, T]) -> Callable[P, T]:
+    """Mark a function as a flow: a plain call, or a sub-flow where an orchestrator stands around the session."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        around = current().orchestrator
+        if around is None:
+            return function(*args, **kwargs)
+        return around.subflow(function, lambda: function(*args, **kwargs), args)
+
+    return call
+
+
+def run(stage: Stage, params: Params, *inputs: Any, where: Sequence[Artifact] = ()) -> Artifact:
+    """The artifact that `stage` makes of `inputs`, re-used or built.
+
+    `where` shows the stage only the rows that those gates kept; of a measure, the others become null. Raises
+    StageFailed where jobs failed, StageError where inputs do not fit the stage.
+    """
+    here = current()
+    if here.orchestrator is None or not here.building:
+        return execute(stage, params, inputs, where)
+    reads = [item for item in (*inputs, *where) if isinstance(item, Artifact)]
+    return here.orchestrator.task(stage, lambda: execute(stage, params, inputs, where), reads)
+
+
+def adopt(file: File) -> Artifact:
+    """A file from outside as an artifact, looked up by name in `Settings.models` and checked against its digest."""
+    here = current()
+    path = here.settings.models / file.name
+    if not path.exists():
+        raise StageError(
+            f"{file.name} is not in {here.settings.models}: `make install` fetches it, or give --set a path"
+        )
+    found = here.store.input_digest(path)
+    if found != file.sha256:
+        raise StageError(f"{path} has sha256 {found[:16]}..., the recipe wants {file.sha256[:16]}...: fetch it again")
+    record = Record("adopt", 1, found, file.name, {}, {"": found}, 0)
+    return Artifact("adopt", "file", (Part(found, "", record),), path=path)
+
+
+def execute(stage: Stage, params: Params, inputs: Sequence[Any], where: Sequence[Artifact]) -> Artifact:
+    """Name the stage's jobs, take what is there, build the rest."""
+    here, started = current(), time.monotonic()
+    if not isinstance(params, stage.params):
+        raise StageError(f"{stage.name}: takes {stage.params.__name__}, was given {type(params).__name__}")
+    shape = _shape(stage)
+    jobs = _jobs(stage, params, inputs, where, here)
+    found = {job.key: here.store.record(shape, stage.name, job.key) for job in jobs if job.key}
+    todo = [job for job in jobs if job.key and found[job.key] is None]
+    exact = all(job.key for job in jobs)
+    if stage.kind == "gate":
+        here.gates.append(jobs)
+    if here.building:
+        assert exact, f"{stage.name} reads what is not built"
+        _check_code(stage, [(job, record) for job in jobs if (record := found[job.key]) is not None], here)
+    if todo and (here.building or (here.mode == "plan" and stage.runs_in_plan)):
+        found |= _build_all(stage, todo, here)
+    artifact = _assemble(stage, shape, jobs, found, inputs)
+    report = _report(stage, jobs, todo, found, artifact, exact)
+    report.reads = tuple(
+        dict.fromkeys(item.ref for item in (*inputs, *where) if isinstance(item, Artifact) and item.built)
+    )
+    report.seconds = round(time.monotonic() - started, 3)
+    _finish(stage, params, artifact, report, here)
+    return artifact
+
+
+def _finish(stage: Stage, params: Params, artifact: Artifact, report: StageReport, here: Session) -> None:
+    here.reports.append(report)
+    here.artifacts[stage.name] = artifact
+    if artifact.built and here.mode == "run":
+        report.artifact = artifact.ref
+        details = {"params": params.model_dump(mode="json"), "version": stage.version, "reads": report.reads}
+        here.store.write_manifest(artifact, details)
+        here.record["stages"].append({**asdict(report), "built": len(report.built)})
+        here.save()
+    here.observer.stage_ended(report)
+    if here.until == stage.name:
+        here.reached = True
+
+
+def _shape(stage: Stage) -> Shape:
+    many = stage.each not in ("whole",)
+    if stage.writes is None:
+        return "folders" if many else "folder"
+    if stage.kind != "files" or stage.aligned or stage.each == "file":
+        return "rows"
+    return "tables" if many else "table"
+
+
+def _build_all(stage: Stage, todo: Sequence[Job], here: Session) -> dict[str, Record | None]:
+    here.observer.stage_begins(stage.name, len(todo), len(todo))
+    rows = sum(part.rows for job in todo for part in job.parts)
+    inline = stage.runs_in_plan and (rows <= INLINE_ROWS or stage.cheap)
+    pool = Pool(0) if inline else here.pool
+    records: dict[str, Record | None] = {}
+    failures = []
+    for job, outcome in pool.run(todo):
+        here.observer.job_ended(stage.name, outcome)
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+        else:
+            records[job.key] = outcome.record
+    if failures:
+        raise StageFailed(stage.name, sorted(failures, key=lambda failure: failure.title))
+    return records
+
+
+def _check_code(stage: Stage, reused: Sequence[tuple[Job, Record]], here: Session) -> None:
+    """Before parts of older code are mixed with new ones: today's code must make the smallest of them again, equal."""
+    if not reused or stage.each != "part":
+        return
+    now = keys.code_fingerprint(stage.function.__module__)
+    older = [(job, record) for job, record in reused if record.code != now]
+    for code in sorted({record.code for _, record in older}):
+        passed = here.store.root / "checked" / f"{stage.name}-{stage.version}-{code}-{now}.json"
+        if passed.exists():
+            continue
+        job, record = min(((j, r) for j, r in older if r.code == code), key=lambda pair: pair[1].rows)
+        made = build.recompute(job)
+        if isinstance(made, Failure) or made != record.columns:
+            what = made.message if isinstance(made, Failure) else _differences(made, record.columns)
+            raise StageError(
+                f"{stage.name}: its code changed since {record.label} was made ({record.facts.get('finished')}), and now "
+                f"gives other content ({what}): raise its version to {stage.version + 1}, or undo the change"
+            )
+        write_json(passed, {"part": record.label, "key": record.key})
+
+
+def _differences(made: Mapping[str, str], there: Mapping[str, str]) -> str:
+    return "columns " + ", ".join(name for name in sorted({*made, *there}) if made.get(name) != there.get(name))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """A stage's inputs told apart: those laid beside its rows, and those that it gets whole."""
+
+    beside: tuple[Artifact, ...]
+    whole: tuple[Artifact, ...]
+    columns: tuple[tuple[Artifact, tuple[str, ...]], ...]
+    where: tuple[Artifact, ...]
+
+    @classmethod
+    def of(cls, stage: Stage, inputs: Sequence[Any], where: Sequence[Artifact]) -> "_Inputs":
+        beside = tuple(item for item in inputs if isinstance(item, Artifact) and item.shape == "rows")
+        whole = tuple(item for item in inputs if isinstance(item, Artifact) and item.shape != "rows")
+        taken: dict[str, list[str]] = {}
+        for name in stage.reads:
+            holders = [item for item in beside if name in item.columns]
+            if name != DOC and len(holders) != 1:
+                names = ", ".join(item.stage for item in holders) or "none"
+                raise StageError(f"{stage.name}: column {name!r} must be in one input, found in {names}")
+            if holders:
+                taken.setdefault(holders[0].stage, []).append(name)
+        columns = tuple((item, tuple(taken[item.stage])) for item in beside if item.stage in taken)
+        lengths = {len(item.parts) for item in (*beside, *where)}
+        if len(lengths) > 1:
+            raise StageError(f"{stage.name}: inputs have {sorted(lengths)} parts: they are not of the same documents")
+        return cls(beside, whole, columns, tuple(where))
+
+    def part(self, index: int, *, numbered: bool) -> tuple[PartInput, list[Any]] | None:
+        """What a job reads of part `index`, and that content's identity; None where it is not built yet."""
+        parts = [(item, item.parts[index], names) for item, names in self.columns]
+        gates = [(gate, gate.parts[index]) for gate in self.where]
+        first = (self.beside or self.where)[0].parts[index]
+        if any(part.record is None for _, part, _ in parts) or any(part.record is None for _, part in gates):
+            return None
+        if numbered and first.number is None:
+            return None
+        files = tuple((item.stage, str(part.key), names) for item, part, names in parts)
+        where = tuple((gate.stage, str(part.key)) for gate, part in gates)
+        identity = [
+            sorted((name, part.columns[name]) for _, part, names in parts for name in names),
+            [part.record.kept for _, part in gates if part.record],
+            first.number if numbered else None,
+        ]
+        rows = first.record.rows if first.record else 0
+        return PartInput(files, where, first.number if numbered else None, rows), identity
+
+    def extras(self, store: Store) -> tuple[tuple[Any, ...], list[Any]] | None:
+        if not all(item.built for item in self.whole):
+            return None
+        identity = [
+            [[part.label if _many(item) else "", sorted(part.columns.items())] for part in item.parts]
+            for item in self.whole
+        ]
+        return tuple(_extra(item, store) for item in self.whole), identity
+
+
+def _extra(item: Artifact, store: Store) -> Any:
+    if item.shape == "file":
+        return "file", item.path
+    paths = {part.label: store.path(item.shape, item.stage, str(part.key)) for part in item.parts}
+    return paths if _many(item) else (item.shape, next(iter(paths.values())))
+
+
+def _many(item: Artifact) -> bool:
+    return item.shape in ("tables", "folders")
+
+
+def _jobs(stage: Stage, params: Params, inputs: Sequence[Any], where: Sequence[Artifact], here: Session) -> list[Job]:
+    """The jobs of a stage; one whose inputs are not built yet has the key ""."""
+    if stage.each == "file":
+        return _file_jobs(stage, params, inputs[0], here)
+    told = _Inputs.of(stage, inputs, where)
+    extras = told.extras(here.store)
+    base: dict[str, Any] = {"params": params.model_dump(mode="json")}
+    if libraries := stage.library_versions():
+        base["libraries"] = libraries
+    if not stage.reproducible:
+        base["reproducible"] = False
+    numbered = DOC in stage.reads
+    parts = (
+        [told.part(i, numbered=numbered) for i in range(len((told.beside or told.where)[0].parts))]
+        if stage.reads
+        else []
+    )
+    if stage.each == "part":
+        rows = (told.beside or told.where)[0].parts
+        return [_job(stage, params, base, here, rows[i].label, [part], extras, None) for i, part in enumerate(parts)]
+    names = [None] if stage.each == "whole" else list(params.jobs())
+    return [_job(stage, params, base, here, name or "", parts, extras, name) for name in names]
+
+
+def _job(
+    stage: Stage,
+    params: Params,
+    base: Mapping[str, Any],
+    here: Session,
+    label: str,
+    parts: Sequence[tuple[PartInput, list[Any]] | None],
+    extras: tuple[tuple[Any, ...], list[Any]] | None,
+    name: str | None,
+) -> Job:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or extras is None:
+        return Job(stage, params, "", label, {}, here.store.root)
+    reads: Any = [identity for _, identity in known]
+    if stage.each != "part":
+        reads = keys.digest(reads)
+    identity = {**base, "reads": reads, "extras": extras[1], **({"job": name} if name else {})}
+    key = keys.job_key(stage.name, stage.version, identity)
+    return Job(
+        stage, params, key, label, identity, here.store.root, tuple(part for part, _ in known), extras[0], name=name
+    )
+
+
+def _file_jobs(stage: Stage, params: Params, pieces: Pieces, here: Session) -> list[Job]:
+    jobs = []
+    for piece in pieces.pieces(params, here.store):
+        identity = {"params": params.model_dump(mode="json"), "piece": piece.identity}
+        key = keys.job_key(stage.name, stage.version, identity)
+        jobs.append(Job(stage, params, key, piece.label, identity, here.store.root, piece=piece))
+    return jobs
+
+
+def _assemble(
+    stage: Stage, shape: Shape, jobs: Sequence[Job], found: Mapping[str, Record | None], inputs: Sequence[Any]
+) -> Artifact:
+    columns = tuple(stage.writes.names) if stage.writes is not None else ()
+    if stage.each == "file":
+        return _assemble_documents(stage, jobs, found, columns)
+    numbers: dict[str, int | None] = {}
+    sources: tuple[str, ...] = ()
+    for item in inputs:
+        if isinstance(item, Artifact) and item.shape == "rows":
+            numbers = {part.label: part.number for part in item.parts}
+            sources = item.sources
+    parts = tuple(
+        Part(job.key or None, job.label, found.get(job.key) if job.key else None, numbers.get(job.label))
+        for job in jobs
+    )
+    return Artifact(stage.name, shape, parts, columns, sources)
+
+
+def _assemble_documents(
+    stage: Stage, jobs: Sequence[Job], found: Mapping[str, Record | None], columns: tuple[str, ...]
+) -> Artifact:
+    """The parts of all ingest jobs in order; a source is numbered once all its jobs have ended."""
+    sources = tuple(dict.fromkeys(job.piece.source for job in jobs))
+    parts: list[Part] = []
+    for index, source in enumerate(sources):
+        mine = [(job, found[job.key]) for job in jobs if job.piece.source == source]
+        known = all(record is not None for _, record in mine)
+        count = 0
+        for job, record in mine:
+            if record is None:
+                parts.append(Part(None, f"{source}.?{job.label}"))
+                continue
+            for entry in record.parts:
+                number = keys.number(index, count) if known else None
+                own = Record(stage.name, stage.version, entry["key"], job.label, {}, entry["columns"], entry["rows"])
+                parts.append(Part(entry["key"], f"{source}.{count}", own, number))
+                count += 1
+    return Artifact(stage.name, "rows", tuple(parts), columns, sources)
+
+
+def _report(
+    stage: Stage,
+    jobs: Sequence[Job],
+    todo: Sequence[Job],
+    found: Mapping[str, Record | None],
+    artifact: Artifact,
+    exact: bool,
+) -> StageReport:
+    waiting = [job.label for job in jobs if not job.key]
+    reasons: dict[str, int] = {}
+    for record in found.values():
+        for reason, count in (record.reasons if record else {}).items():
+            reasons[reason] = reasons.get(reason, 0) + count
+    return StageReport(
+        stage=stage.name,
+        jobs=len(jobs),
+        reused=len(jobs) - len(todo) - len(waiting),
+        built=[job.label for job in todo] + waiting,
+        exact=exact,
+        rows=sum(part.record.rows for part in artifact.parts if part.record),
+        reasons=reasons,
+    )

@@ -1,0 +1,34 @@
+"""Where work happens and how fast. Nothing here may change what a stage makes."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def cache_folder() -> Path:
+    """Models, built programs and compiled kernels: `$XDG_CACHE_HOME/polylm`, else `~/.cache/polylm`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polylm"
+
+
+class Placement(BaseSettings):
+    """How training ranks are laid out on this machine; recorded in the event log, never part of a key."""
+
+    model_config = SettingsConfigDict(env_prefix="POLYLM_", frozen=True, extra="ignore")
+
+    ranks: int = Field(default=2, ge=1, description="Training processes; one a GPU where there are GPUs.")
+    tensor_parallel: int = Field(default=1, ge=1, description="Ranks that share each layer (AutoTP).")
+    zero_stage: int = Field(default=1, ge=0, le=3, description="DeepSpeed ZeRO stage.")
+    micro_batch: int = Field(default=8, ge=1, description="Rows a rank holds at a time.")
+
+
+class Settings(BaseSettings):
+    """Read from the environment (`POLYLM_STORE`, `POLYLM_WORKERS`, ...); the command line's options come first."""
+
+    model_config = SettingsConfigDict(env_prefix="POLYLM_", frozen=True, extra="ignore")
+
+    store: Path = Field(default=Path("store"), description="The folder of artifacts; all workers must see it.")
+    workers: int = Field(default=os.cpu_count() or 1, ge=0, description="Worker processes; 0 works in this process.")
+    models: Path = Field(default_factory=cache_folder, description="Where adopted files are looked up by name.")
+    placement: Placement = Field(default_factory=Placement)

@@ -1,0 +1,324 @@
+"""What stages leave behind, and how it gets to disk: written aside, fsynced, linked into place; never changed.
+
+parts/<stage>/<ab>/<key>.parquet   text and annotations, one file a part; its record is in its footer
+folders/<stage>/<key>/             models, tokenizers, exports; whole when its manifest.json is there
+artifacts/<stage>/<key>.json       which parts make an artifact; can be rebuilt from the records
+runs/<time>-<name>.json            a run: its recipe and its artifacts, written when it starts, updated as it goes
+work/  tmp/  checked/  seen/       locked work; files being written; code checks passed; digests of inputs
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polylm.tasks import keys
+
+RECORD = b"polylm.record"
+MANIFEST = "manifest.json"
+ROW_GROUP_BYTES = 64 << 20
+PACKED_ROW_GROUP = 256  # rows of tokens are read at random, a group at a time
+Shape = Literal["rows", "table", "tables", "folder", "folders", "file"]
+
+
+class StoreError(ValueError):
+    """The store cannot be used as it is; the message names the path and the way out."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one job made. Identity first; `facts` say how it went, and are never part of a key."""
+
+    stage: str
+    version: int
+    key: str
+    label: str
+    identity: dict[str, Any]
+    columns: dict[str, str]  # content digest by column; of a folder, sha256 by file
+    rows: int
+    code: str = ""
+    kept: str | None = None  # of a gate: digest of which rows it kept
+    reasons: dict[str, int] = field(default_factory=dict)
+    parts: list[dict[str, Any]] = field(default_factory=list)  # of an ingest job: key suffix, rows and columns of each
+    metrics: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One job's output, as those who read it know it. `record` None: a plan that cannot know it yet."""
+
+    key: str | None
+    label: str
+    record: Record | None = None
+    number: int | None = None  # of the part's first document
+
+    @property
+    def columns(self) -> dict[str, str]:
+        assert self.record is not None, f"{self.label} is not built"
+        return self.record.columns
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stage's output: its parts in order, and which columns or files they hold."""
+
+    stage: str
+    shape: Shape
+    parts: tuple[Part, ...]
+    columns: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    path: Path | None = None  # of an adopted file only
+
+    @property
+    def built(self) -> bool:
+        return all(part.record is not None for part in self.parts)
+
+    @property
+    def key(self) -> str:
+        return keys.digest([self.stage, [part.key for part in self.parts]])
+
+    @property
+    def ref(self) -> str:
+        return f"{self.stage}/{self.key[:16]}"
+
+
+class Store:
+    """A folder of artifacts that any number of processes may read and write at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def open(self) -> "Store":
+        """Make the folders; StoreError where the place cannot be written or cannot link files."""
+        try:
+            for name in ("parts", "folders", "artifacts", "runs", "work", "tmp", "checked", "seen"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self._tmp("probe")
+            probe.touch()
+            os.link(probe, probe.with_suffix(".link"))
+            probe.with_suffix(".link").unlink()
+            probe.unlink()
+        except OSError as error:
+            raise StoreError(
+                f"the store {self.root} cannot be written ({error.strerror}): choose another with --store"
+            ) from error
+        self._sweep()
+        return self
+
+    def part_path(self, stage: str, key: str) -> Path:
+        return self.root / "parts" / stage / key[:2] / f"{key}.parquet"
+
+    def folder_path(self, stage: str, key: str) -> Path:
+        return self.root / "folders" / stage / key
+
+    def path(self, shape: Shape, stage: str, key: str) -> Path:
+        return self.folder_path(stage, key) if shape.startswith("folder") else self.part_path(stage, key)
+
+    def record(self, shape: Shape, stage: str, key: str) -> Record | None:
+        """The record of a finished job, None where there is none; StoreError where its file is damaged."""
+        path = self.path(shape, stage, key)
+        try:
+            if shape.startswith("folder"):
+                return Record(**json.loads((path / MANIFEST).read_text()))
+            return read_record(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"{stage}: {path} is damaged ({error}): delete it, and the next run makes it again"
+            ) from error
+
+    def commit_table(self, table: pa.Table, record: Record, *, key: str | None = None) -> Record:
+        """Write a part; where another run was first, its file stays and its record is returned."""
+        target = self.part_path(record.stage, key or record.key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tmp = self._tmp(target.name)
+        write_parquet(table.replace_schema_metadata({RECORD: json.dumps(asdict(record))}), tmp)
+        if _link(tmp, target):
+            return record
+        there = read_record(target)
+        if there.columns != record.columns and there.identity.get("reproducible", True):
+            raise StoreError(
+                f"{record.stage}: {target.name} was made twice with different content: {there.facts} and {record.facts}"
+            )
+        return there
+
+    def commit_folder(self, folder: Path, record: Record) -> Record:
+        """Seal a folder by its manifest and rename it into place."""
+        target = self.folder_path(record.stage, record.key)
+        digests = {str(path.relative_to(folder)): keys.file_digest(path) for path in walk_files(folder)}
+        record = replace(record, columns=digests)
+        for path in walk_files(folder):
+            _fsync(path)
+        # Written last, so its presence means that the folder is whole.
+        write_json(folder / MANIFEST, asdict(record))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.rename(target)
+        except OSError:
+            there = self.record("folder", record.stage, record.key)
+            if there is None:
+                raise
+            shutil.rmtree(folder)
+            return there
+        _fsync(target.parent)
+        return record
+
+    def write_manifest(self, artifact: Artifact, details: Mapping[str, Any]) -> None:
+        path = self.root / "artifacts" / artifact.stage / f"{artifact.key}.json"
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        parts = [
+            {
+                "key": part.key,
+                "label": part.label,
+                "number": part.number,
+                "rows": part.record.rows,
+                "reasons": part.record.reasons,
+            }
+            for part in artifact.parts
+            if part.record is not None
+        ]
+        write_json(
+            path,
+            {"stage": artifact.stage, "shape": artifact.shape, "sources": artifact.sources, **details, "parts": parts},
+        )
+
+    def load_artifact(self, stage: str, key: str) -> Artifact:
+        """An artifact by (the beginning of) its key, from its manifest; StoreError where there is none or several."""
+        found = sorted((self.root / "artifacts" / stage).glob(f"{key}*.json"))
+        if len(found) != 1:
+            raise StoreError(
+                f"{len(found)} artifacts {stage}/{key}* in {self.root}: `polylm status` lists those of a run"
+            )
+        manifest = json.loads(found[0].read_text())
+        parts = []
+        for entry in manifest["parts"]:
+            suffix = entry["key"].partition(".")[2]
+            record = self.record(manifest["shape"], stage, entry["key"])
+            if record is None:
+                raise StoreError(
+                    f"{stage}: part {entry['label']} ({entry['key'][:16]}{suffix and '.'}{suffix}) is gone: run again"
+                )
+            parts.append(Part(entry["key"], entry["label"], record, entry["number"]))
+        columns = tuple(parts[0].record.columns) if parts and parts[0].record else ()
+        return Artifact(stage, manifest["shape"], tuple(parts), columns, tuple(manifest["sources"]))
+
+    @contextmanager
+    def locked(self, key: str) -> Iterator[Path]:
+        """Hold `work/<key>` against other runs; the kernel frees it at any death. Yields the folder."""
+        folder = self.root / "work" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("a+") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                print(f"waiting for {key[:16]}, held by {file.read().strip() or 'another run'}", flush=True)  # noqa: T201
+                fcntl.lockf(file, fcntl.LOCK_EX)
+            file.truncate(0)
+            file.write(f"{socket.gethostname()} pid {os.getpid()}")
+            file.flush()
+            yield folder
+
+    def input_digest(self, path: Path) -> str:
+        """sha256 of an input file, remembered by path, size and mtime as git's index does."""
+        stat = path.stat()
+        seen = self.root / "seen" / f"{keys.digest(str(path.absolute()))[:32]}.json"
+        stamp = [str(path.absolute()), stat.st_size, stat.st_mtime_ns]
+        if seen.exists() and (known := json.loads(seen.read_text()))["stamp"] == stamp:
+            return str(known["sha256"])
+        sha256 = keys.file_digest(path)
+        # A file changed within the clock's grain of its digest could change again unseen.
+        if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
+            write_json(seen, {"stamp": stamp, "sha256": sha256})
+        return sha256
+
+    def _tmp(self, name: str) -> Path:
+        return self.root / "tmp" / f"{os.getpid()}@{socket.gethostname()}@{uuid.uuid4().hex[:8]}@{name[-40:]}"
+
+    def _sweep(self) -> None:
+        """Remove what processes of this host that are gone left half-written."""
+        for path in (self.root / "tmp").iterdir():
+            pid, host, _ = path.name.split("@", 2)
+            if host == socket.gethostname() and not psutil.pid_exists(int(pid)):
+                path.unlink(missing_ok=True)
+
+
+def read_record(path: Path) -> Record:
+    metadata = pq.read_schema(path).metadata or {}
+    return Record(**json.loads(metadata[RECORD]))
+
+
+def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Columns of a part, page checksums verified, without the record."""
+    table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+    return table.replace_schema_metadata(None)
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """zstd(3), row groups of at most 64 MB, page index and checksums, dictionaries for short labels only."""
+    rows = max(1, table.num_rows)
+    group = max(1, min(rows, rows * ROW_GROUP_BYTES // max(1, table.nbytes)))
+    if any(pa.types.is_fixed_size_binary(field.type) for field in table.schema):
+        group = PACKED_ROW_GROUP
+    labels = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
+    pq.write_table(
+        table,
+        path,
+        row_group_size=group,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=labels or False,
+        write_page_index=True,
+        write_page_checksum=True,
+    )
+    _fsync(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a small file whole: readers see the old or the new one."""
+    tmp = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    with tmp.open("w") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1, default=str)
+        file.flush()
+        os.fsync(file.fileno())
+    tmp.replace(path)
+
+
+def walk_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _link(tmp: Path, target: Path) -> bool:
+    """Put a file into place unless one is there: the first writer wins."""
+    try:
+        os.link(tmp, target)
+    except FileExistsError:
+        return False
+    finally:
+        tmp.unlink()
+    _fsync(target.parent)
+    return True
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

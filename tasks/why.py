@@ -1,0 +1,66 @@
+"""Why a document was kept or rejected: the gates themselves, asked about one row."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from polylm.tasks import build
+from polylm.tasks.build import Job
+from polylm.tasks.rules import Rule
+from polylm.tasks.stage import Stage
+from polylm.tasks.store import Store
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one rule of one gate says of one document."""
+
+    gate: str
+    rule: str
+    side: str
+    value: float | str | None
+    bound: float | list[str] | None
+    margin: float | None  # negative where broken
+    verdict: str  # "holds", "broken", or "not judged: COLUMN is null"
+
+
+def why(jobs: list[Job], row: int, store: Store) -> list[Answer]:
+    """The answers of all rules of these gates' jobs on one row of their part, in the order of the flow.
+
+    A document's reason is the first broken rule of the first gate that has one.
+    """
+    return [answer for job in jobs for answer in _ask(job, row, store)]
+
+
+def _ask(job: Job, row: int, store: Store) -> list[Answer]:
+    stage: Stage = job.stage
+    shown = build.Shown.of(job.parts[0], store)
+    columns = {name: values.slice(row, 1) for name, values in shown.columns.items()}
+    # One row alone: a gate judges every row by itself, so it need not see the others.
+    one = build.Shown(columns, np.ones(1, np.bool_))
+    rules = stage(one.for_gate(), job.params, *[build.load(extra) for extra in job.extras])
+    nulls = [name for name, values in columns.items() if pc.is_null(values)[0].as_py()]
+    return [_answer(stage.name, name, rule, nulls) for name, rule in rules.items()]
+
+
+def _answer(gate: str, name: str, rule: Rule, nulls: list[str]) -> Answer:
+    judged = bool(rule.judged[0])
+    verdict = "broken" if rule.broken[0] else "holds" if judged else f"not judged: {', '.join(nulls)} is null"
+    margin = float(rule.margin[0]) if judged else None
+    return Answer(gate, name, rule.side, _plain(rule.value), _bound(rule), margin, verdict)
+
+
+def _plain(value: Any) -> float | str | None:
+    if isinstance(value, np.ndarray):
+        return None if np.isnan(value[0]) else float(value[0])
+    text = value[0].as_py()
+    return None if text is None else str(text)
+
+
+def _bound(rule: Rule) -> float | list[str] | None:
+    if rule.side == "one_of":
+        return list(rule.bound)
+    bound = float(np.ravel(rule.bound)[0])
+    return None if np.isnan(bound) else bound
