@@ -1,0 +1,43 @@
+"""The whole system in one flow, and the one place where runs and plans start, whoever asks for them."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from polylm.flows.corpus import build_corpus
+from polylm.flows.recipes import Recipe, resolve
+from polylm.tasks.run import Observer, Orchestrator, Session, session
+from polylm.tasks.settings import Settings
+
+
+def build_everything(recipe: Recipe) -> None:
+    """From raw text to an evaluated, exported model; a recipe with `flow: corpus` ends after the data stages."""
+    build_corpus(recipe)
+    if recipe.flow == "corpus":
+        return
+
+
+def start(
+    name: str,
+    settings: Settings,
+    *,
+    sources: Sequence[str] = (),
+    changes: Sequence[str] = (),
+    mode: Literal["run", "plan"] = "run",
+    until: str | None = None,
+    observer: Observer | None = None,
+    orchestrator: Orchestrator | None = None,
+) -> Session:
+    """Run or plan a recipe; returns the session with a report of every stage.
+
+    Raises ValueError for a user's mistake, StageFailed where jobs failed.
+    """
+    recipe = resolve(name, sources, changes, settings)
+    resolved = recipe.model_dump(mode="json")
+    with session(
+        settings, mode=mode, name=name, recipe=resolved, until=until, observer=observer, orchestrator=orchestrator
+    ) as here:
+        build_everything(recipe)
+    if until is not None and not here.reached:
+        stages = ", ".join(dict.fromkeys(report.stage for report in here.reports))
+        raise ValueError(f"--until {until}: no such stage in the recipe {name}; it has {stages}")
+    return here

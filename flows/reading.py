@@ -1,0 +1,169 @@
+"""What the commands that only read print: runs, artifacts, documents and their verdicts."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from polylm.flows.everything import build_everything
+from polylm.flows.recipes import Recipe
+from polylm.tasks import keys
+from polylm.tasks.run import Session, session
+from polylm.tasks.settings import Settings
+from polylm.tasks.store import Artifact, Part, Store, StoreError, read_columns, read_record, walk_files
+from polylm.tasks.why import why
+
+
+def run_records(store: Path) -> list[dict[str, Any]]:
+    """The records of all runs, the oldest first."""
+    folder = Store(store).root / "runs"
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def first_rows(store: Path, what: str, count: int) -> list[dict[str, Any]]:
+    """The first rows of an artifact's table, or the files of its folder."""
+    here = Store(store)
+    artifact = _find(here, what)
+    rows: list[dict[str, Any]] = []
+    for part in artifact.parts:
+        assert part.record is not None
+        if artifact.shape.startswith("folder"):
+            folder = here.folder_path(artifact.stage, str(part.key))
+            rows += [{"job": part.label, "file": name, "folder": str(folder)} for name in part.columns]
+        else:
+            table = read_columns(here.part_path(artifact.stage, str(part.key))).slice(0, count - len(rows))
+            rows += [{"part": part.label, **row} for row in table.to_pylist()]
+        if len(rows) >= count:
+            break
+    return rows[:count]
+
+
+def explain(settings: Settings, doc: str, run_id: str | None) -> dict[str, Any]:
+    """Every rule's answer on one document, from the gates of a run's recipe; nothing costly is built."""
+    with replayed(settings, run_id) as here:
+        raw = here.artifacts["ingest"]
+        index, row = _locate(here, raw, doc)
+        jobs = [jobs[index] for jobs in here.gates if jobs[index].key]
+        answers = why(jobs, row, here.store)
+        first = next((answer for answer in answers if answer.verdict == "broken"), None)
+        return {
+            "address": keys.address(int(raw.parts[index].number or 0) + row, list(raw.sources)),
+            "verdict": f"rejected by {first.gate}: {first.rule}" if first else "kept",
+            "document": _about(here, index, row),
+            "rules": [asdict(answer) for answer in answers],
+        }
+
+
+def replayed(settings: Settings, run_id: str | None = None) -> Any:
+    """A session in which the recipe of a run (the latest by default) was planned again: its artifacts, by stage."""
+    records = run_records(settings.store)
+    chosen = [record for record in records if run_id in (None, record["id"])]
+    if not chosen:
+        known = ", ".join(record["id"] for record in records) or "none: `polylm run sample` makes one"
+        raise StoreError(f"no run {run_id or ''} in {settings.store}; there are {known}")
+    recipe = Recipe.model_validate(chosen[-1]["recipe"])
+    return _Replay(settings, recipe)
+
+
+def damaged(store: Path) -> dict[str, Any]:
+    """Read every part and folder again: page checksums, content digests, sha256 of files."""
+    here = Store(store)
+    parts = sorted((here.root / "parts").rglob("*.parquet"))
+    folders = sorted(path.parent for path in (here.root / "folders").glob("*/*/manifest.json"))
+    problems = [problem for path in parts if (problem := _part_problem(path))]
+    problems += [problem for folder in folders for problem in _folder_problems(here, folder)]
+    return {"checked": len(parts) + sum(len(walk_files(folder)) for folder in folders), "damaged": problems}
+
+
+def export_to(settings: Settings, what: str, folder: Path) -> str:
+    """Write the corpus (kept documents as Parquet), the tokenizer or the model of the latest run to a new folder."""
+    raise StoreError(f"export {what}: expected corpus, tokenizer or model")
+
+
+class _Replay:
+    def __init__(self, settings: Settings, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._session = session(settings, mode="plan", recipe=recipe.model_dump(mode="json"))
+
+    def __enter__(self) -> Session:
+        here = self._session.__enter__()
+        build_everything(self._recipe)
+        return here
+
+    def __exit__(self, *error: Any) -> None:
+        self._session.__exit__(*error)
+
+
+def _find(store: Store, what: str) -> Artifact:
+    stage, slash, key = what.partition("/")
+    if slash:
+        return store.load_artifact(stage, key)
+    for record in reversed(run_records(store.root)):
+        for entry in reversed(record["stages"]):
+            if entry["stage"] == what:
+                return store.load_artifact(*entry["artifact"].split("/"))
+    raise StoreError(f"no stage {what!r} in the runs of {store.root}: `polylm status` lists them")
+
+
+def _locate(here: Session, raw: Artifact, doc: str) -> tuple[int, int]:
+    """The index of a document's part, and its row."""
+    sources = list(raw.sources)
+    if doc.count(".") >= 2 and doc.rsplit(".", 2)[0] in sources:
+        source, number, row = keys.parse_address(doc, sources)
+        label = f"{source}.{number}"
+        for index, part in enumerate(raw.parts):
+            if part.label == label and part.record and row < part.record.rows:
+                return index, row
+        raise ValueError(f"no document {doc}: {_extent(raw, source)}")
+    for index, part in enumerate(raw.parts):
+        ids = read_columns(here.store.part_path("ingest", str(part.key)), ["id"])["id"].to_pylist()
+        if doc in ids:
+            return index, ids.index(doc)
+    raise ValueError(f"no document {doc!r}: give an id, or SOURCE.PART.ROW with SOURCE one of {', '.join(sources)}")
+
+
+def _extent(raw: Artifact, source: str) -> str:
+    mine: list[Part] = [part for part in raw.parts if part.label.rpartition(".")[0] == source]
+    last = mine[-1]
+    return f"{source} has parts 0 to {len(mine) - 1}, the last with {last.record.rows if last.record else 0} documents"
+
+
+def _about(here: Session, index: int, row: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for stage in ("ingest", "clean", "identify_language"):
+        artifact = here.artifacts.get(stage)
+        if artifact is None or artifact.parts[index].record is None:
+            continue
+        table = read_columns(here.store.part_path(stage, str(artifact.parts[index].key)))
+        found |= {key: value for key, value in table.slice(row, 1).to_pylist()[0].items() if value is not None}
+    return {"text": found.pop("text", None), **found}
+
+
+def _part_problem(path: Path) -> str | None:
+    stage = path.parent.parent.name
+    try:
+        record = read_record(path)
+        found = keys.contents(read_columns(path))
+        expected = next(
+            (entry["columns"] for entry in record.parts if f"{entry['key']}.parquet" == path.name), record.columns
+        )
+        wrong = [name for name in expected if found.get(name) != expected[name]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{stage}: {path} cannot be read ({error}): delete it, and the next run makes it again"
+    return (
+        f"{stage}: {path}: columns {', '.join(wrong)} are not what was written: delete it, and run again"
+        if wrong
+        else None
+    )
+
+
+def _folder_problems(store: Store, folder: Path) -> list[str]:
+    stage = folder.parent.name
+    record = store.record("folder", stage, folder.name)
+    assert record is not None
+    problems = []
+    for name, sha256 in record.columns.items():
+        path = folder / name
+        if not path.exists() or keys.file_digest(path) != sha256:
+            problems.append(f"{stage}: {path} is not what was written: delete {folder}, and run again")
+    return problems

@@ -1,0 +1,127 @@
+"""Which language a document is in, how sure the model is, and who may stay."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from polylm.tasks.rules import Rules, at_least, lookup, one_of
+from polylm.tasks.stage import Columns, Corpus, Field, NoParams, Params, Rows, files, gate, measure
+
+LANGUAGES = ("en", "zh", "es", "fr", "de", "ru", "pt", "it", "ar", "ja", "ko", "th", "vi", "id", "pl", "nl", "tr", "he")
+SCORE_STEPS = 10_000  # scores are rounded to 4 decimals, so this histogram loses nothing
+
+
+class LanguageParams(Params):
+    chars: int = Field(
+        1_000, ge=1, description="Characters that the model sees.", source="5 times faster than whole texts"
+    )
+
+
+class WantedParams(Params):
+    languages: tuple[str, ...] = Field(LANGUAGES, description="Labels that may stay.", source="PolyLM, table 2")
+
+
+class FloorParams(Params):
+    lowest: float = Field(0.3, ge=0, le=1, description="No floor is below.", source="FineWeb2 (arXiv 2506.20920)")
+    highest: float = Field(0.9, ge=0, le=1, description="No floor is above.", source="FineWeb2 (arXiv 2506.20920)")
+
+
+@measure(
+    reads=["text"],
+    writes={
+        "language": pa.dictionary(pa.int16(), pa.string()),
+        "confidence": pa.float32(),
+        "runner_up": pa.dictionary(pa.int16(), pa.string()),
+        "runner_up_confidence": pa.float32(),
+    },
+    version=1,
+    libraries=["fasttext-modern"],
+)
+def identify_language(rows: Rows, params: LanguageParams, model: Path) -> Columns:
+    """Label every document with the two likeliest languages of a fastText model (lid.176 by default)."""
+    predict = _model(str(model)).f.predict
+    found = [_two_likeliest(predict, text, params.chars) for text in rows["text"].to_pylist()]
+    labels, scores, seconds, second_scores = zip(*found, strict=True)
+    kind = pa.dictionary(pa.int16(), pa.string())
+    return {
+        "language": pa.array(labels, pa.string()).dictionary_encode().cast(kind),
+        "confidence": pa.array(scores, pa.float32()),
+        "runner_up": pa.array(seconds, pa.string()).dictionary_encode().cast(kind),
+        "runner_up_confidence": pa.array(second_scores, pa.float32()),
+    }
+
+
+@gate(reads=["language"])
+def want_languages(rows: Rows, params: WantedParams) -> Rules:
+    """Reject documents in languages that the recipe does not want; how sure the label is does not matter yet."""
+    return {"unwanted_language": one_of(rows["language"], params.languages)}
+
+
+@files(
+    reads=["language", "confidence"],
+    writes={"language": pa.string(), "documents": pa.int64(), "median": pa.float64(), "floor": pa.float64()},
+    cheap=True,
+)
+def fit_language_floors(corpus: Corpus, params: FloorParams) -> pa.Table:
+    """Fit each language's lowest confidence as FineWeb2 does: clip(median - standard deviation, 0.3, 0.9).
+
+    From integer histograms, so that the order of parts cannot change a digit.
+    """
+    counts: dict[str, Any] = {}
+    for rows in corpus:
+        for label, histogram in _histograms(rows).items():
+            counts[label] = counts.get(label, 0) + histogram
+    fitted = [(label, *_floor(counts[label], params)) for label in sorted(counts)]
+    names = ["language", "documents", "median", "floor"]
+    return pa.table({name: [row[i] for row in fitted] for i, name in enumerate(names)})
+
+
+@gate(reads=["language", "confidence"])
+def keep_sure(rows: Rows, params: NoParams, floors: pa.Table) -> Rules:
+    """Reject documents whose language is less sure than their language's floor."""
+    table = dict(zip(floors["language"].to_pylist(), floors["floor"].to_pylist(), strict=True))
+    return {"unsure_language": at_least(rows["confidence"], lookup(rows["language"], table))}
+
+
+@lru_cache(maxsize=2)
+def _model(path: str) -> Any:
+    import fasttext  # costs a second, and only workers of this stage need it
+
+    return fasttext.load_model(path)
+
+
+def _two_likeliest(
+    predict: Any, text: str | None, chars: int
+) -> tuple[str | None, float | None, str | None, float | None]:
+    if text is None:
+        return None, None, None, None
+    # A newline would end the text for fastText; a lone surrogate cannot be in Arrow.
+    found = predict(text[:chars].replace("\n", " ") + "\n", 2, 0.0, "strict")
+    pairs = [(label.removeprefix("__label__"), min(float(score), 1.0)) for score, label in found]
+    first, second = ([*pairs, (None, None), (None, None)])[:2]
+    return *first, *second
+
+
+def _histograms(rows: Rows) -> dict[str, Any]:
+    """Counts of confidence in steps of 1/10,000, by language."""
+    labels = rows["language"].dictionary.to_pylist()
+    codes = rows["language"].indices.fill_null(len(labels)).to_numpy(zero_copy_only=False).astype(np.int64)
+    steps = np.rint(rows["confidence"].fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64) * SCORE_STEPS)
+    table = np.zeros((len(labels) + 1, SCORE_STEPS + 1), np.int64)
+    np.add.at(table, (codes, steps.astype(np.int64)), 1)
+    return {label: table[code] for code, label in enumerate(labels) if table[code].any()}
+
+
+def _floor(histogram: Any, params: FloorParams) -> Sequence[float | int]:
+    scores = np.arange(SCORE_STEPS + 1) / SCORE_STEPS
+    count = int(histogram.sum())
+    ends = np.cumsum(histogram)
+    low, high = np.searchsorted(ends, [(count + 1) // 2, count // 2 + 1])
+    median = float(scores[low] + scores[high]) / 2
+    mean = float(histogram @ scores) / count
+    deviation = float(np.sqrt(histogram @ (scores - mean) ** 2 / count))
+    return count, round(median, 4), round(min(max(median - deviation, params.lowest), params.highest), 4)
