@@ -73,8 +73,7 @@ class FieldMap:
         licence = _take(record, fields["licence"], used)
         kind = _take(record, fields["kind"], used)
         rest = {name: value for name, value in record.items() if value is not None and name not in used}
-        extra = orjson.dumps(rest, default=_jsonable, option=orjson.OPT_SORT_KEYS).decode() if rest else None
-        return text, id_, url, date, licence, kind, extra
+        return text, id_, url, date, licence, kind, _json(rest) if rest else None
 
 
 def is_date(text: str) -> bool:
@@ -134,6 +133,14 @@ def _kind(value: Any) -> str:
     """JSON's name of a value's type."""
     names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
     return "null" if value is None else names.get(type(value), f"of type {type(value).__name__}")
+
+
+def _json(fields: dict[str, Any]) -> str:
+    """Write fields as JSON with sorted keys."""
+    try:
+        return orjson.dumps(fields, default=_jsonable, option=orjson.OPT_SORT_KEYS).decode()
+    except orjson.JSONEncodeError as error:  # it writes 254 levels but reads 1,024
+        raise BadRecord("fields nested too deeply") from error
 
 
 def _jsonable(value: Any) -> str:

@@ -1,0 +1,81 @@
+"""What a reader hands over: documents and bad records, a batch at a time."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT, FieldMap, Row, escape
+
+
+@dataclass(frozen=True, order=True)
+class Range:
+    """A stretch of one file, from `start` up to and without `stop`: bytes of the file, or row groups of Parquet."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some records of a file, in its order: every record is either a document or a bad record."""
+
+    documents: pa.Table  # DOCUMENT
+    bad: pa.Table  # BAD_RECORD
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to read; `read` documents each of them."""
+
+    fields: FieldMap
+    documents: str
+    batch_rows: int
+    batch_bytes: int
+    max_record_bytes: int
+
+
+@dataclass
+class Collector:
+    """Collects records until a batch is full."""
+
+    path: Path
+    options: Options
+    unit: str = "byte"
+    _rows: list[Row] = field(default_factory=list)
+    _bad: list[tuple[str, int, str, str, str]] = field(default_factory=list)
+    _bytes: int = 0
+
+    def add(self, row: Row, size_bytes: int) -> None:
+        """Add a document; `size_bytes` is about what it takes in memory."""
+        self._rows.append(row)
+        self._bytes += size_bytes
+
+    def reject(self, offset: int, reason: str, found: bytes) -> None:
+        """Add a bad record."""
+        self._bad.append((self.path.name, offset, self.unit, reason, escape(found)))
+
+    @property
+    def is_full(self) -> bool:
+        """Is it time to hand the batch over?"""
+        return len(self._rows) + len(self._bad) >= self.options.batch_rows or self._bytes >= self.options.batch_bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Is there nothing to hand over?"""
+        return not self._rows and not self._bad
+
+    def flush(self) -> Batch:
+        """Hand over what was collected and start again."""
+        batch = Batch(_table(self._rows, DOCUMENT), _table(self._bad, BAD_RECORD))
+        self._rows, self._bad, self._bytes = [], [], 0
+        return batch
+
+
+def _table(rows: list[Row] | list[tuple[str, int, str, str, str]], schema: pa.Schema) -> pa.Table:
+    """Lay tuples out as columns."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    return pa.table(
+        [pa.array(column, column_field.type) for column, column_field in zip(columns, schema, strict=True)],
+        schema=schema,
+    )

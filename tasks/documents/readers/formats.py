@@ -1,0 +1,116 @@
+"""Which format a file has: its name says so, and its first bytes must agree."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from polylm.tasks.documents.readers.streams import Damaged, chunks, compression
+
+SUFFIXES = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".jsonl.gz": "jsonl.gz",
+    ".ndjson.gz": "jsonl.gz",
+    ".json.gz": "jsonl.gz",
+    ".jsonl.zst": "jsonl.zst",
+    ".ndjson.zst": "jsonl.zst",
+    ".json.zst": "jsonl.zst",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".txt.gz": "text.gz",
+    ".txt.zst": "text.zst",
+    ".warc": "warc",
+    ".warc.gz": "warc.gz",
+    ".wet": "warc",
+    ".wet.gz": "warc.gz",
+}
+FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
+
+_MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
+_OTHERS = {
+    b"\x1f\x8b": "gzip data",
+    b"\x28\xb5\x2f\xfd": "zstd data",
+    b"PAR1": "Parquet",
+    b"BZh": "bzip2 data",
+    b"\xfd7zXZ": "xz data",
+    b"PK\x03\x04": "a zip archive",
+    b"%PDF-": "a PDF",
+    b"\xff\xfe": "UTF-16 text (iconv -f UTF-16 -t UTF-8 converts it)",
+    b"\xfe\xff": "UTF-16 text (iconv -f UTF-16 -t UTF-8 converts it)",
+}
+_HEAD_BYTES = 4096
+_CONTROLS = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]")
+_MAX_CONTROL_SHARE = 0.05  # a stray NUL spoils its record only; binaries and UTF-16 without a mark have 10 to 50 %
+
+
+def detect(path: Path | str) -> str:
+    """Name the format of a file, one of `FORMATS`.
+
+    Raises ValueError for a name that says nothing, and where the content contradicts the name: empty, binary, compressed
+    otherwise, UTF-16, a Parquet without its footer, one JSON array.
+    """
+    path = Path(path)
+    format = _by_name(path)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
+        raise ValueError(f"{path}: expected a {format} file, but it {found}")
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    if not head:
+        raise ValueError(f"{path}: the file is empty; remove it from the source")
+    _check_magic(path, format, head)
+    if format == "parquet":
+        _check_footer(path)
+        return format
+    content = _first_bytes(chunks(path, format)) if compression(format) else head
+    _check_text(path, format, content)
+    return format
+
+
+def _by_name(path: Path) -> str:
+    """The format that a file's name promises."""
+    name = path.name.lower()
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.endswith(suffix):
+            return SUFFIXES[suffix]
+    raise ValueError(f"{path}: the name does not say which format it has; known are {' '.join(sorted(SUFFIXES))}")
+
+
+def _check_magic(path: Path, format: str, head: bytes) -> None:
+    """Compare the first bytes with those that the format demands."""
+    expected = _MAGIC.get(compression(format) or format)
+    if expected is not None and not head.startswith(expected):
+        raise ValueError(f"{path}: the name says {format}, but it begins with {head[:8]!r} instead of {expected!r}")
+
+
+def _check_footer(path: Path) -> None:
+    """A Parquet file ends as it begins; nothing in it can be found without its footer."""
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        tail = file.read()
+    if tail != _MAGIC["parquet"]:
+        raise ValueError(f"{path}: truncated Parquet: it ends with {tail!r} instead of b'PAR1', so its footer is lost")
+
+
+def _first_bytes(parts: Iterator[bytes]) -> bytes:
+    """The first decompressed bytes; none where the data is damaged before them, which the reader reports."""
+    try:
+        return next(parts, b"")[:_HEAD_BYTES] or b""
+    except Damaged:
+        return b"\n"
+
+
+def _check_text(path: Path, format: str, content: bytes) -> None:
+    """Refuse what is not UTF-8 text at all; single wrong records are the reader's business."""
+    if not content:
+        raise ValueError(f"{path}: the file holds no data; remove it from the source")
+    for magic, meaning in _OTHERS.items():
+        if content.startswith(magic):
+            raise ValueError(f"{path}: the name says {format}, but the content is {meaning}")
+    if format.startswith("warc"):
+        return  # their pages may be in any encoding; the headers are checked one by one
+    if len(_CONTROLS.findall(content)) > max(1, _MAX_CONTROL_SHARE * len(content)):
+        raise ValueError(f"{path}: the name says {format}, but the content is binary: {content[:16]!r}")
+    if format.startswith("jsonl") and re.match(rb"\s*\[\s*(\{|$)", content):
+        raise ValueError(f"{path}: one JSON array; expected one JSON object a line (jq -c '.[]' converts it)")

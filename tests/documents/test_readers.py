@@ -1,0 +1,548 @@
+"""Files of every format become documents and bad records, whatever is wrong with them."""
+
+import gzip
+import json
+import tracemalloc
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polylm.tasks.documents.readers import Range, detect, read, split
+from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT
+
+LINES = [
+    {"id": "a", "text": "Guten Tag", "url": "https://example.org/a", "date": "2024-05-01", "lang_declared": "de"},
+    {"id": 7, "text": "สวัสดี", "date": "yesterday", "licence": "CC0", "align": None},
+    {"text": "你好", "kind": "doc", "zeta": [1, {"b": 2}], "alpha": True},
+]
+
+
+def read_all(path, *, ranges=None, documents="file", **options):
+    """All documents and all bad records of a file, as lists of rows."""
+    format = detect(path)
+    batches = [
+        batch
+        for range_ in ranges or split(path, format, 1 << 40, documents=documents)
+        for batch in read(path, format, range_, documents=documents, **options)
+    ]
+    assert all(batch.documents.schema == DOCUMENT and batch.bad.schema == BAD_RECORD for batch in batches)
+    good = [row for batch in batches for row in batch.documents.to_pylist()]
+    return good, [row for batch in batches for row in batch.bad.to_pylist()]
+
+
+def write(folder: Path, name: str, content: bytes | str) -> Path:
+    path = folder / name
+    data = content.encode() if isinstance(content, str) else content
+    if name.endswith(".gz"):
+        data = gzip.compress(data)
+    if name.endswith(".zst"):
+        stream = zstandard.ZstdCompressor().compressobj()  # without the size in its header, as a pipe is compressed
+        data = stream.compress(data) + stream.flush()
+    path.write_bytes(data)
+    return path
+
+
+def jsonl(records) -> bytes:
+    return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
+
+
+def warc(kind: str, block: bytes, url: str = "http://example.org/", length: int | None = None, more: str = "") -> bytes:
+    media = "application/http; msgtype=response" if kind == "response" else "text/plain"
+    head = (
+        f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2024-01-02T03:04:05Z\r\n"
+        f"WARC-Record-ID: <urn:uuid:{url}>\r\nContent-Type: {media}\r\n{more}"
+        f"Content-Length: {len(block) if length is None else length}\r\n\r\n"
+    )
+    return head.encode() + block + b"\r\n\r\n"
+
+
+def page(body: bytes, media: str = "text/html; charset=utf-8", status: str = "200 OK", more: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\n{more}\r\n".encode() + body
+
+
+def html(text: str) -> bytes:
+    return f"<html><body><nav><a href='/'>Home</a></nav><main><p>{text}</p></main></body></html>".encode()
+
+
+# JSON Lines
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.ndjson", "x.jsonl.gz", "x.json.gz", "x.jsonl.zst"])
+def test_maps_fields_and_keeps_the_others_in_extra(tmp_path, name):
+    good, bad = read_all(write(tmp_path, name, jsonl(LINES)))
+    assert bad == []
+    assert [row["text"] for row in good] == ["Guten Tag", "สวัสดี", "你好"]
+    assert [row["id"] for row in good] == ["a", "7", None]
+    assert [row["date"] for row in good] == ["2024-05-01", None, None]
+    assert [row["extra"] for row in good] == [
+        '{"lang_declared":"de"}',
+        '{"date":"yesterday"}',
+        '{"alpha":true,"zeta":[1,{"b":2}]}',
+    ]
+
+
+def test_a_mapping_names_the_sources_fields(tmp_path):
+    path = write(tmp_path, "x.jsonl", jsonl([{"content": "hello", "docid": "1", "text": 5}]))
+    good, _ = read_all(path, fields={"text": "content", "id": "docid"})
+    assert (good[0]["text"], good[0]["id"], good[0]["extra"]) == ("hello", "1", '{"text":5}')
+
+
+def test_one_field_may_fill_two_columns(tmp_path):
+    path = write(tmp_path, "x.jsonl", jsonl([{"text": "hello", "url": "u"}]))
+    good, _ = read_all(path, fields={"id": "url"})
+    assert (good[0]["id"], good[0]["url"], good[0]["extra"]) == ("u", "u", None)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.parquet"])
+def test_a_wrong_text_field_is_one_error_that_lists_the_fields(tmp_path, name):
+    path = tmp_path / name
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"content": ["a"], "docid": ["b"]}), path)
+    else:
+        write(tmp_path, name, jsonl([{"content": "a"}, {"docid": "b"}]))
+    with pytest.raises(ValueError, match=r"text field 'text'; the fields found are content, docid; name the right one"):
+        read_all(path)
+
+
+def test_a_mapping_of_an_unknown_column_is_an_error(tmp_path):
+    path = write(tmp_path, "x.jsonl", jsonl(LINES))
+    with pytest.raises(ValueError, match="no column is called txt; the columns are text, id, url"):
+        read(path, "jsonl", Range(0, 1), fields={"txt": "text"})
+
+
+BAD_LINES = [
+    (b'{"text": "caf\xe9"}', "not UTF-8: byte 0xe9 at 13"),
+    (b'{"text": "a\x00b"}', "not JSON: a NUL byte at character 11"),
+    (b'{"text": "\\ud800"}', "not Unicode: a lone surrogate before character"),
+    (b'["text"]', "not a JSON object"),
+    (b'{"text": 5}', "'text' is a number, not a string"),
+    (b'{"text": null}', "'text' is null, not a string"),
+    (b'{"text": true}', "'text' is a boolean, not a string"),
+    (b'{"id": "x"}', "no field 'text'"),
+    (b'{"text": "a"', "not JSON at character 12"),
+    (b'{"text": "a", "b": ' + b"[" * 500 + b"]" * 500 + b"}", "fields nested too deeply"),
+    (b"[" * 5000 + b"]" * 5000, "not JSON at character"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_LINES)
+def test_a_bad_line_is_a_bad_record_with_reason_offset_and_first_bytes(tmp_path, line, reason):
+    content = jsonl(LINES) + line + b"\n" + jsonl(LINES)
+    good, bad = read_all(write(tmp_path, "x.jsonl", content))
+    assert len(good) == 6
+    assert len(bad) == 1
+    assert bad[0]["reason"].startswith(reason)
+    assert (bad[0]["file"], bad[0]["unit"], bad[0]["offset"]) == ("x.jsonl", "byte", len(jsonl(LINES)))
+    assert bad[0]["found"].startswith(line[:5].decode())
+    assert bad[0]["found"].isprintable()
+
+
+def test_blank_lines_and_byte_order_marks_are_no_records(tmp_path):
+    content = b"\xef\xbb\xbf" + jsonl(LINES[:1]) + b"\n  \r\n" + b"\xef\xbb\xbf" + jsonl(LINES[1:])[:-1]
+    good, bad = read_all(write(tmp_path, "x.jsonl", content))
+    assert (len(good), bad) == (3, [])
+
+
+def test_a_line_longer_than_the_limit_is_bad_and_never_held(tmp_path):
+    path = tmp_path / "x.jsonl"
+    with path.open("wb") as file:
+        file.write(jsonl(LINES) + b'{"text": "')
+        for _ in range(200):
+            file.write(b"x" * (1 << 20))
+        file.write(b'"}\n' + jsonl(LINES))
+    tracemalloc.start()
+    good, bad = read_all(path, max_record_bytes=4 << 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(good) == 6
+    assert [row["reason"] for row in bad] == [f"longer than {4 << 20} bytes"]
+    assert len(bad[0]["found"]) == 200
+    assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_bomb_is_streamed(tmp_path, suffix):
+    line = jsonl([{"text": "short"}])
+    path = write(tmp_path, f"x.jsonl.{suffix}", line + b"x" * (60 << 20) + b"\n" + line)
+    assert path.stat().st_size < 1 << 20
+    tracemalloc.start()
+    good, bad = read_all(path, max_record_bytes=1 << 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(good), len(bad)) == (2, 1)
+    assert peak < 24 << 20
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_of_truncated_data_stays_what_was_read(tmp_path, suffix):
+    records = [{"text": f"document {i} {i * i * 7919}"} for i in range(12_000)]
+    path = write(tmp_path, f"x.jsonl.{suffix}", jsonl(records))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    good, bad = read_all(path)
+    assert 100 < len(good) < 12_000
+    assert [row["text"] for row in good] == [record["text"] for record in records[: len(good)]]
+    assert len(bad) == 1
+    assert bad[0]["reason"].startswith("truncated")
+    assert bad[0]["offset"] == len(jsonl(records[: len(good)]))
+
+
+def test_a_zstd_window_larger_than_the_limit_is_a_bad_record(tmp_path):
+    settings = zstandard.ZstdCompressionParameters(window_log=30, enable_ldm=True)
+    stream = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    path = tmp_path / "x.jsonl.zst"
+    path.write_bytes(stream.compress(jsonl(LINES)) + stream.flush())
+    good, bad = read_all(path)
+    assert (good, [row["reason"] for row in bad]) == (
+        [],
+        ["zstd window of more than 128 MiB; compress again without --long"],
+    )
+
+
+def test_several_gzip_members_and_padding_are_one_stream(tmp_path):
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(jsonl(LINES)) + b"\0" * 100 + gzip.compress(jsonl(LINES)) + b"\0" * 7)
+    good, bad = read_all(path)
+    assert (len(good), bad) == (6, [])
+
+
+def test_bytes_after_a_gzip_stream_are_a_bad_record(tmp_path):
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(jsonl(LINES)) + b"rubbish that is not gzip")
+    good, bad = read_all(path)
+    assert len(bad) == 1
+    assert bad[0]["reason"].startswith("damaged gzip near byte")
+    assert len(good) == 3
+
+
+def test_a_batch_ends_at_its_rows_or_bytes(tmp_path):
+    path = write(tmp_path, "x.jsonl", jsonl([{"text": "x" * 100}] * 25) + b"bad\n" * 5)
+    sizes = [len(b.documents) + len(b.bad) for b in read(path, "jsonl", Range(0, 1 << 20), batch_rows=12)]
+    assert sizes == [12, 12, 6]
+    sizes = [len(b.documents) for b in read(path, "jsonl", Range(0, 1 << 20), batch_bytes=500)]
+    assert sizes == [5, 5, 5, 5, 5, 0]
+
+
+# Ranges
+
+TEXTS = st.text(alphabet="ab ä\u2028😀", max_size=12)
+JSON_LINES = st.one_of(
+    TEXTS.map(lambda text: json.dumps({"text": text}).encode()),
+    st.sampled_from(
+        [b"", b"  ", b"bad", b'{"id": 1}', b'\xef\xbb\xbf{"text": "x"}', b"\xff", b'{"text": "\xc3\xa4"}\r']
+    ),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(lines=st.lists(JSON_LINES, max_size=30), target=st.integers(1, 200), limit=st.sampled_from([20, 1 << 20]))
+def test_ranges_of_jsonl_join_to_the_whole(tmp_path_factory, lines, target, limit):
+    content = b'{"text": "first"}\n' + b"\n".join(lines)
+    check_ranges(tmp_path_factory.getbasetemp() / "ranges.jsonl", content, target, "file", limit)
+
+
+@settings(deadline=None, max_examples=120)
+@given(
+    lines=st.lists(st.sampled_from(["", "", " ", "\r", " \t", "a", "b c", "ä\r", "x" * 20]), max_size=30),
+    target=st.integers(1, 60),
+    documents=st.sampled_from(["line", "blank-line", "file"]),
+    limit=st.sampled_from([10, 1 << 20]),
+)
+def test_ranges_of_text_join_to_the_whole(tmp_path_factory, lines, target, documents, limit):
+    content = ("x\n" + "\n".join(lines)).encode()
+    check_ranges(tmp_path_factory.getbasetemp() / "ranges.txt", content, target, documents, limit)
+
+
+def check_ranges(path, content, target, documents, limit):
+    path.write_bytes(content)
+    ranges = split(path, detect(path), target, documents=documents)
+    assert ranges[0].start == 0
+    assert all(before.stop == after.start for before, after in pairwise(ranges))
+    options = {"documents": documents, "max_record_bytes": limit}
+    assert read_all(path, ranges=ranges, **options) == read_all(path, **options)
+
+
+def test_ranges_of_parquet_join_to_the_whole(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": ["t" * i for i in range(100)], "n": range(100)}), path, row_group_size=7)
+    ranges = split(path, "parquet", 400)
+    assert 2 < len(ranges) < 15
+    assert read_all(path, ranges=ranges) == read_all(path)
+
+
+def test_a_document_between_blank_lines_may_cross_many_ranges(tmp_path):
+    path = write(tmp_path, "x.txt", "one\nstill one\n" * 50 + "\n" + "two\n\n" + "three")
+    good, bad = read_all(path, ranges=split(path, "text", 10, documents="blank-line"), documents="blank-line")
+    assert [row["text"][:5] for row in good] == ["one\ns", "two", "three"]
+    assert bad == []
+
+
+# Plain text
+
+
+def test_a_text_file_is_one_document_or_one_a_line_or_one_a_paragraph(tmp_path):
+    path = write(tmp_path, "x.txt.gz", "\ufeffone\ntwo\n \n\nthree\r\n")
+    assert [row["text"] for row in read_all(path)[0]] == ["one\ntwo\n \n\nthree"]
+    assert [row["text"] for row in read_all(path, documents="line")[0]] == ["one", "two", "three"]
+    assert [row["text"] for row in read_all(path, documents="blank-line")[0]] == ["one\ntwo", "three"]
+
+
+@pytest.mark.parametrize("documents", ["file", "line", "blank-line"])
+def test_a_text_of_the_limit_is_whole_and_a_longer_one_is_bad(tmp_path, documents):
+    path = write(tmp_path, "x.txt", "y" * 999 + "\n")
+    for limit, texts in ((1000, ["y" * 999]), (998, [])):
+        good, bad = read_all(path, documents=documents, max_record_bytes=limit)
+        assert [row["text"] for row in good] == texts
+        assert [row["reason"] for row in bad] == ["longer than 998 bytes"] * (1 - len(texts))
+
+
+def test_an_unknown_unit_of_text_is_an_error(tmp_path):
+    path = write(tmp_path, "x.txt", "a")
+    with pytest.raises(ValueError, match="found 'page', expected one of file, blank-line, line"):
+        read(path, "text", Range(0, 1), documents="page")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"Gr\xfc\xdfe", "not UTF-8: byte 0xfc at 2"), (b"a\0b" + b"c" * 99, "not text: a NUL byte at 1")],
+)
+def test_text_in_another_encoding_is_a_bad_record(tmp_path, content, reason):
+    good, bad = read_all(write(tmp_path, "x.txt", content))
+    assert (good, [row["reason"] for row in bad]) == ([], [reason])
+
+
+# Parquet
+
+
+def test_reads_all_kinds_of_parquet_columns(tmp_path):
+    path = tmp_path / "x.parquet"
+    when = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
+    table = pa.table(
+        {
+            "text": pa.array(["a", None, "c"], pa.large_string()),
+            "id": [1, 2, 3],
+            "date": pa.array([when] * 3, pa.timestamp("s", "Europe/Berlin")),
+            "licence": pa.array(["CC0", "CC0", None]).dictionary_encode(),
+            "scores": [[0.5], [], None],
+            "raw": [b"\xffx", b"", None],
+        }
+    )
+    pq.write_table(table, path)
+    good, bad = read_all(path)
+    assert [(row["unit"], row["offset"], row["reason"]) for row in bad] == [("row", 1, "'text' is null, not a string")]
+    assert good[0]["id"] == "1"
+    assert good[0]["date"] == "2024-05-06T07:08:09.000Z"
+    assert good[0]["licence"] == "CC0"
+    assert good[0]["extra"] == '{"raw":"\\\\xffx","scores":[0.5]}'
+    assert good[1]["extra"] is None
+
+
+def test_a_parquet_text_field_of_numbers_is_an_error(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": [1, 2]}), path)
+    with pytest.raises(ValueError, match="the text field 'text' is of type int64; expected strings"):
+        read_all(path)
+
+
+def test_nested_and_impossible_values_of_parquet_stay_readable(tmp_path):
+    path = tmp_path / "x.parquet"
+    dates = pa.array([2**40, 0, None], pa.int64()).cast(pa.timestamp("s"))
+    names = pa.ListArray.from_arrays([0, 1, 2, 2], pa.array([b"\xff", b"ok"]).view(pa.string()))
+    nested = pa.StructArray.from_arrays([dates], ["when"])
+    pq.write_table(pa.table({"text": ["a", "b", "c"], "nested": nested, "names": names}), path)
+    good, bad = read_all(path)
+    assert [row["text"] for row in good] == ["a", "b", "c"]
+    assert bad == []
+    assert json.loads(good[1]["extra"])["names"] == ["ok"]
+
+
+def test_a_parquet_string_that_is_not_utf8_is_a_bad_record(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": pa.array([b"ok", b"\xffno", b"fine"]).view(pa.string())}), path)
+    good, bad = read_all(path)
+    assert [row["text"] for row in good] == ["ok", "fine"]
+    assert [(row["offset"], row["reason"]) for row in bad] == [(1, "not UTF-8: byte 0xff at 0")]
+
+
+def test_a_damaged_row_group_costs_its_rows_only_and_says_how_many(tmp_path):
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"text": [f"document {i}" for i in range(300)]}), path, row_group_size=100)
+    group = pq.ParquetFile(path).metadata.row_group(1).column(0)
+    start = group.dictionary_page_offset or group.data_page_offset
+    data = bytearray(path.read_bytes())
+    data[start : start + group.total_compressed_size] = b"\xff" * group.total_compressed_size
+    path.write_bytes(data)
+    good, bad = read_all(path)
+    assert len(good) == 200
+    assert len(bad) == 1
+    assert bad[0]["offset"] == 100
+    assert bad[0]["reason"].startswith("damaged Parquet: 100 rows of row group 1 are lost")
+
+
+# WARC and WET
+
+
+@pytest.mark.parametrize("name", ["x.warc", "x.warc.gz"])
+def test_reads_the_main_content_of_html_responses(tmp_path, name):
+    content = (
+        warc("warcinfo", b"software: test")
+        + warc("request", b"GET / HTTP/1.1\r\n\r\n")
+        + warc("response", page(html("Grüße aus Köln"), more="Content-Language: de\r\n"), "http://example.org/1")
+        + warc("response", page(b"\x89PNG", "image/png"), "http://example.org/2")
+        + warc("response", page(html("gone"), status="404 Not Found"), "http://example.org/3")
+    )
+    good, bad = read_all(write(tmp_path, name, content))
+    assert len(good) == 1
+    assert good[0] == {
+        "text": "Grüße aus Köln",
+        "id": "urn:uuid:http://example.org/1",
+        "url": "http://example.org/1",
+        "date": "2024-01-02T03:04:05Z",
+        "licence": None,
+        "kind": None,
+        "extra": None,
+    }
+    assert [row["reason"] for row in bad] == ["not html: image/png", "HTTP status 404"]
+    assert content[bad[0]["offset"] :].startswith(
+        b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://example.org/2"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "media"),
+    [
+        ("Grüße aus Köln".encode("latin-1"), "text/html; charset=iso-8859-1"),
+        ("<meta charset='windows-1252'>Grüße aus Köln".encode("cp1252"), "text/html; charset=utf-8"),
+        ("Grüße aus Köln".encode(), "text/html; charset=nonsense"),
+    ],
+)
+def test_decodes_pages_by_header_meta_tag_or_content(tmp_path, body, media):
+    path = write(tmp_path, "x.warc", warc("response", page(b"<html><body><p>" + body + b"</p></body></html>", media)))
+    assert [row["text"] for row in read_all(path)[0]] == ["Grüße aus Köln"]
+
+
+def test_undoes_the_content_encoding_of_a_response_within_the_limit(tmp_path):
+    small = page(gzip.compress(html("hello")), more="Content-Encoding: gzip\r\n")
+    bomb = page(gzip.compress(b"x" * (50 << 20)), more="Content-Encoding: gzip\r\n")
+    good, bad = read_all(
+        write(tmp_path, "x.warc", warc("response", small) + warc("response", bomb)), max_record_bytes=1 << 20
+    )
+    assert [row["text"] for row in good] == ["hello"]
+    assert [row["reason"] for row in bad] == [f"longer than {1 << 20} bytes"]
+
+
+@pytest.mark.parametrize("name", ["x.wet", "x.warc.wet.gz"])
+def test_reads_wet_conversions(tmp_path, name):
+    more = "WARC-Identified-Content-Language: deu\r\n"
+    content = (
+        warc("warcinfo", b"x") + warc("conversion", "Grüße\nzwei".encode(), more=more) + warc("conversion", b"\xff")
+    )
+    good, bad = read_all(write(tmp_path, name, content))
+    assert [(row["text"], row["extra"]) for row in good] == [
+        ("Grüße\nzwei", '{"WARC-Identified-Content-Language":"deu"}')
+    ]
+    assert [row["reason"] for row in bad] == ["not UTF-8: byte 0xff at 0"]
+
+
+def test_a_record_of_unknown_type_is_bad(tmp_path):
+    _, bad = read_all(write(tmp_path, "x.warc", warc("respXnse", page(html("hello")))))
+    assert [row["reason"] for row in bad] == ["unknown WARC-Type 'respXnse'"]
+
+
+GOOD = [warc("conversion", f"text {i}".encode(), f"http://example.org/{i}") for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("middle", "reason"),
+    [
+        (b"rubbish " * 20000, "broken WARC header"),
+        (GOOD[1].replace(b"WARC/1.0", b"WARX/1.0"), "broken WARC header"),
+        (
+            warc("conversion", b"text 1").replace(b"Content-Length: ", b"Content-Length: x"),
+            "broken WARC header: Content-Length is 'x6'",
+        ),
+        (GOOD[1].replace(b"Content-Length", b"Content-Width"), "broken WARC header: Content-Length is ''"),
+        (warc("conversion", b"text 1", length=3), "Content-Length ends inside the record"),
+        (warc("conversion", b"text 1", length=9000), "truncated WARC record"),
+        (warc("conversion", b"text 1", length=60), "Content-Length ends inside the record"),
+    ],
+)
+def test_a_broken_record_costs_itself_only(tmp_path, middle, reason):
+    good, bad = read_all(write(tmp_path, "x.wet", GOOD[0] + middle + GOOD[2] + GOOD[3]))
+    assert [row["text"] for row in good] == ["text 0", "text 2", "text 3"]
+    assert len(bad) == 1
+    assert bad[0]["reason"].startswith(reason)
+    assert bad[0]["offset"] == len(GOOD[0])
+
+
+def test_a_damaged_gzip_member_costs_itself_only(tmp_path):
+    members = [bytearray(gzip.compress(record)) for record in GOOD]
+    members[1][-6] ^= 1  # its checksum
+    path = tmp_path / "x.warc.gz"
+    path.write_bytes(b"".join(members))
+    good, bad = read_all(path)
+    assert [row["text"] for row in good] == ["text 0", "text 2", "text 3"]
+    assert [row["reason"] for row in bad] == [f"damaged gzip near byte {len(members[0])} of the file"]
+
+
+def test_a_warc_cut_anywhere_keeps_its_whole_records_and_reports_the_cut(tmp_path):
+    for name in ("x.wet", "x.wet.gz"):
+        records = [gzip.compress(record) for record in GOOD[:2]] if name.endswith("gz") else GOOD[:2]
+        first, second = records
+        for cut in range(1, len(second) - (0 if name.endswith("gz") else 4), 5):
+            (tmp_path / name).write_bytes(first + second[:cut])
+            good, bad = read_all(tmp_path / name)
+            texts = [row["text"] for row in good]
+            assert texts[:1] == ["text 0"]
+            assert len(bad) == 1, (name, cut)
+
+
+# Names and contents
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.docx", b"PK", "the name does not say which format it has; known are .json .json.gz"),
+        ("x.jsonl", b"", "the file is empty"),
+        ("x.jsonl", gzip.compress(b"{}"), "the name says jsonl, but the content is gzip data"),
+        ("x.jsonl.gz", b'{"text": "a"}', "the name says jsonl.gz, but it begins with"),
+        ("x.jsonl.gz", gzip.compress(b""), "the file holds no data"),
+        ("x.jsonl.zst", b'{"text": "a"}', "the name says jsonl.zst, but it begins with"),
+        ("x.txt", bytes(range(256)), "the content is binary"),
+        ("x.txt", "hello".encode("utf-16"), r"the content is UTF-16 text \(iconv"),
+        ("x.txt", "hello".encode("utf-16-le"), "the content is binary"),
+        ("x.txt.gz", gzip.compress(b"\x7fELF\0\0\0\0\1\1\1"), "the content is binary"),
+        ("x.json", b'[\n {"text": "a"}]', r"one JSON array; expected one JSON object a line \(jq"),
+        ("x.parquet", b"PAR1xxxxxxxxxx", "truncated Parquet: it ends with b'xxxx'"),
+        ("x.parquet", b"hello", "the name says parquet, but it begins with"),
+    ],
+)
+def test_a_file_that_is_not_what_its_name_says_is_an_error(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        detect(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_and_a_folder_are_errors(tmp_path):
+    with pytest.raises(ValueError, match="expected a jsonl file, but it does not exist"):
+        detect(tmp_path / "none.jsonl")
+    (tmp_path / "folder.jsonl").mkdir()
+    with pytest.raises(ValueError, match="expected a jsonl file, but it is a folder"):
+        detect(tmp_path / "folder.jsonl")
+
+
+def test_a_parquet_with_a_broken_footer_is_an_error(tmp_path):
+    path = tmp_path / "x.parquet"
+    path.write_bytes(b"PAR1" + b"\xff" * 60 + b"\x20\0\0\0" + b"PAR1")
+    with pytest.raises(ValueError, match="the footer of the Parquet file cannot be read"):
+        split(path, "parquet", 1)
