@@ -56,13 +56,12 @@ def run(
     from polylm.flows.progress import observer
 
     settings = _settings(store, workers)
-    request = {"sources": source or [], "changes": set or []}
     if _through_prefect(prefect):
-        here = _run_in_prefect(name, settings, request, until)
+        here = _run_in_prefect(name, settings, {"sources": source or [], "changes": set or []}, until)
     else:
         from polylm.flows.everything import start
 
-        here = start(name, settings, **request, until=until, observer=observer())
+        here = start(name, settings, sources=source or [], changes=set or [], until=until, observer=observer())
     _print_run(here, json)
 
 
@@ -259,7 +258,7 @@ def _run_in_prefect(name: str, settings: "Settings", request: dict[str, list[str
     from polylm.tasks.store import Store
 
     store = Store(settings.store).open()
-    with contextlib.nullcontext() if server_named() else prefect_server(store.root / "tmp" / "prefect-server.log"):
+    with contextlib.nullcontext() if server_named() else prefect_server(store.root / "work" / "prefect-server.log"):
         from polylm.flows.deployed import RunRequest, run_here  # imports Prefect: after its server's address is set
 
         form = RunRequest.model_validate(

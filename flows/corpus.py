@@ -3,30 +3,63 @@
 from dataclasses import dataclass
 
 from polylm.flows.recipes import Recipe
+from polylm.tasks.corpus.duplicates import (
+    choose_keepers,
+    drop_duplicates,
+    join_bands,
+    label_clusters,
+    sign,
+    verify_clusters,
+)
 from polylm.tasks.corpus.language import fit_language_floors, identify_language, keep_sure, want_languages
+from polylm.tasks.corpus.quality import (
+    filter_quality,
+    fit_quality_cutoffs,
+    score_quality,
+    train_classifier,
+    train_quality_models,
+)
+from polylm.tasks.corpus.select import select
+from polylm.tasks.corpus.text import filter_text, measure_text
 from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
 from polylm.tasks.documents.sources import Sources
-from polylm.tasks.run import Artifact, adopt, flow, run
+from polylm.tasks.run import adopt, flow, run
 from polylm.tasks.stage import NoParams
+from polylm.tasks.store import Artifact
 
 
 @dataclass(frozen=True)
 class Corpus:
     """What later flows read of a corpus."""
 
-    raw: Artifact
+    about: Artifact  # kind, url, licence, ... as ingested, without the raw text
     docs: Artifact
     language: Artifact
-    gates: tuple[Artifact, ...]
+    selected: Artifact
 
 
 @flow
 def build_corpus(recipe: Recipe) -> Corpus:
     """From raw files to a corpus with a verdict on every document."""
     raw = run(ingest, recipe.ingest, Sources(recipe.sources))
-    docs = run(clean, recipe.clean, raw)
+    docs, about = run(clean, recipe.clean, raw), raw.without("text")
     language = run(identify_language, recipe.language, docs, adopt(recipe.language_model))
     wanted = (run(drop_empty, NoParams(), docs), run(want_languages, recipe.wanted, language))
-    gates = (*wanted, run(keep_sure, NoParams(), language, run(fit_language_floors, recipe.floors, language)))
-    return Corpus(raw, docs, language, gates)
+    text = run(measure_text, recipe.statistics, docs, language, where=wanted)
+    models = run(train_quality_models, recipe.quality_models, about, docs, language, where=wanted)
+    classifier = run(train_classifier, recipe.classifier, about, docs, language, where=wanted)
+    quality = run(score_quality, NoParams(), docs, language, models, classifier, where=wanted)
+    signatures = run(sign, recipe.bands, docs, where=wanted)
+    candidates = run(join_bands, recipe.bands, signatures)
+    clusters = run(label_clusters, NoParams(), docs, run(verify_clusters, recipe.clusters, docs, candidates))
+    gates: tuple[Artifact, ...] = (
+        *wanted,
+        run(keep_sure, NoParams(), language, run(fit_language_floors, recipe.floors, language)),
+        run(filter_text, recipe.text, docs, text, language),
+        run(filter_quality, NoParams(), language, quality, run(fit_quality_cutoffs, recipe.cutoffs, language, quality)),
+    )
+    keepers = run(choose_keepers, NoParams(), docs, clusters, where=gates)
+    gates = (*gates, run(drop_duplicates, NoParams(), docs, keepers))
+    selected = run(select, recipe.select, about, docs, language, where=gates)
+    return Corpus(about, docs, language, selected)

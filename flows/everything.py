@@ -4,16 +4,24 @@ from collections.abc import Sequence
 from typing import Literal
 
 from polylm.flows.corpus import build_corpus
+from polylm.flows.evaluation import export_and_evaluate
+from polylm.flows.instructions import build_instructions
 from polylm.flows.recipes import Recipe, resolve
+from polylm.flows.training import build_tokens, train_base, tune
 from polylm.tasks.run import Observer, Orchestrator, Session, session
 from polylm.tasks.settings import Settings
 
 
 def build_everything(recipe: Recipe) -> None:
     """From raw text to an evaluated, exported model; a recipe with `flow: corpus` ends after the data stages."""
-    build_corpus(recipe)
+    corpus = build_corpus(recipe)
     if recipe.flow == "corpus":
         return
+    tokens = build_tokens(recipe, corpus)
+    models = train_base(recipe, tokens)
+    instructions = build_instructions(recipe, tokens.tokenizer)
+    tuned = tune(recipe, instructions, models.base)
+    export_and_evaluate(recipe, corpus, tokens.tokenizer, models, tuned)
 
 
 def start(

@@ -23,7 +23,7 @@ class Lines(Observer):
     def job_ended(self, stage: str, outcome: Done | Failure) -> None:
         self._ended += 1
         if isinstance(outcome, Failure):
-            self.notice(f"{outcome.title}: {outcome.message}")
+            self.notice(f"{outcome.title} failed")
         if time.monotonic() - self._last >= self.every_seconds:
             self._last = time.monotonic()
             self.notice(f"{stage}: {self._ended} of {self._todo} jobs, {self._expected()}")

@@ -1,17 +1,24 @@
 """What the commands that only read print: runs, artifacts, documents and their verdicts."""
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from polylm.flows.everything import build_everything
 from polylm.flows.recipes import Recipe
 from polylm.tasks import keys
 from polylm.tasks.run import Session, session
 from polylm.tasks.settings import Settings
-from polylm.tasks.store import Artifact, Part, Store, StoreError, read_columns, read_record, walk_files
+from polylm.tasks.store import MANIFEST, Artifact, Part, Store, StoreError, read_columns, read_record, walk_files
 from polylm.tasks.why import why
+
+CORPUS_COLUMNS = ["text", "id", "url", "date", "licence", "kind", "extra", "language", "cell", "weight", "split"]
 
 
 def run_records(store: Path) -> list[dict[str, Any]]:
@@ -77,7 +84,41 @@ def damaged(store: Path) -> dict[str, Any]:
 
 def export_to(settings: Settings, what: str, folder: Path) -> str:
     """Write the corpus (kept documents as Parquet), the tokenizer or the model of the latest run to a new folder."""
-    raise StoreError(f"export {what}: expected corpus, tokenizer or model")
+    if folder.exists() and any(folder.iterdir()):
+        raise StoreError(f"{folder} is not empty: give a new folder")
+    if what not in ("corpus", "tokenizer", "model"):
+        raise StoreError(f"export {what}: expected corpus, tokenizer or model")
+    with replayed(settings) as here:
+        if what == "corpus":
+            return _export_corpus(here, folder)
+        stage = {"tokenizer": "train_tokenizer", "model": "export"}[what]
+        artifact = here.artifacts.get(stage)
+        if artifact is None or not artifact.built:
+            raise StoreError(f"the latest run has no {what} yet: `polylm run` builds it")
+        source = here.store.folder_path(stage, str(artifact.parts[0].key))
+        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST, "logs"), dirs_exist_ok=True)
+    return f"{what} of {stage}/{artifact.key[:16]} in {folder}"
+
+
+def _export_corpus(here: Session, folder: Path) -> str:
+    """Selected documents, one Parquet file a part that has any, with language, cell, weight and split."""
+    selected = here.artifacts.get("select")
+    if selected is None or not selected.built:
+        raise StoreError("the latest run has no corpus yet: `polylm run` builds it")
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = 0
+    for index, part in enumerate(selected.parts):
+        tables = [_read_part(here, stage, index) for stage in ("clean", "ingest", "identify_language", "select")]
+        columns = {name: table[name] for table in reversed(tables) for name in table.schema.names}
+        kept = pa.table(columns).filter(pc.is_valid(columns["weight"]))
+        rows += kept.num_rows
+        if kept.num_rows:
+            pq.write_table(kept.select(CORPUS_COLUMNS), folder / f"{part.label}.parquet", compression="zstd")
+    return f"{rows:,} documents in {folder}"
+
+
+def _read_part(here: Session, stage: str, index: int) -> pa.Table:
+    return read_columns(here.store.part_path(stage, str(here.artifacts[stage].parts[index].key)))
 
 
 class _Replay:

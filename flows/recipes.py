@@ -13,16 +13,48 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from polylm.model.config import Optimizer
+from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
+from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
+from polylm.tasks.corpus.select import SelectParams
+from polylm.tasks.corpus.text import StatisticsParams, TextParams
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.documents.ingest import IngestParams
 from polylm.tasks.documents.sources import Source
+from polylm.tasks.evaluation.byte_models import ByteModelParams
+from polylm.tasks.evaluation.evaluate import EvaluateParams
+from polylm.tasks.evaluation.table import TableParams
+from polylm.tasks.instructions.generate import GenerateParams
+from polylm.tasks.instructions.pack import PackInstructionsParams
 from polylm.tasks.run import File
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Field, Params
+from polylm.tasks.tokens.curriculum import CurriculumParams, SegmentParams
+from polylm.tasks.tokens.pack import PackParams
+from polylm.tasks.tokens.pairs import PackPairParams, PairParams
+from polylm.tasks.tokens.tokenizer import TokenizerParams
+from polylm.tasks.training.export import ExportParams
+from polylm.tasks.training.train import ModelParams, TrainParams
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 LID_176 = File(name="lid.176.ftz", sha256="8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83")
+CONTRADICTIONS = (
+    "Corpus: table 1 says 638B tokens, the text 640B; table 1's rows add up to 644.0B, table 2's to 629.0B.",
+    "Parameters: the paper says 1,722M and 13,003M; this shape has 1,737,084,928 (as the released weights) and 13,906,790,400.",
+    "Weight decay: 0.1 in the paper, 0.0001 in the script. Here: 0.1.",
+    "Peak rate of the 1.7B: 1e-4 in the paper, 6e-5 in the script. Here: 1e-4.",
+    "Warm-up: 2,000 steps in the paper, 2,500 in the script of the 13B. Here: 2,000.",
+    "Initial weights: Xavier normal in the paper, normal with 0.006 in the script. Here: Xavier.",
+    "Layer norm: the printed formula is y = x + LN(f(x)); script and weights are pre-LN, x + f(LN(x)). Here: pre-LN.",
+    "Batch of the 1.7B: 512 rows in the paper (1.05M tokens), 4M tokens on its model card. Here: 512 rows.",
+    "Stage 2: 97B tokens; its rate, schedule and optimizer state are not given. Here: a schedule of its own, same peak.",
+    "End of text: the released config names 255999; the tokenizer's own </s> is 2. Here: the tokenizer's.",
+    "Ratio of languages in the 18: table 2; the share of stage 2 by language is only a plot. Here: 60 % not English, by alpha.",
+)
+SMOLLM2 = File(
+    name="SmolLM2-135M-Instruct.Q4_1.gguf", sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+)
 
 
 class Recipe(Params):
@@ -38,19 +70,118 @@ class Recipe(Params):
     language: LanguageParams = Field(LanguageParams(), description="How languages are identified.")
     wanted: WantedParams = Field(WantedParams(), description="Which languages stay.")
     floors: FloorParams = Field(FloorParams(), description="How sure a label must be.")
+    statistics: StatisticsParams = Field(StatisticsParams(), description="What is counted in texts.")
+    text: TextParams = Field(TextParams(), description="Thresholds of the rules for texts.")
+    quality_models: QualityModelParams = Field(QualityModelParams(), description="The 5-gram models.")
+    classifier: ClassifierParams = Field(ClassifierParams(), description="The English classifier.")
+    cutoffs: CutoffParams = Field(CutoffParams(), description="Percentiles of quality.")
+    bands: BandParams = Field(BandParams(), description="Signatures and bands of the search for duplicates.")
+    clusters: ClusterParams = Field(ClusterParams(), description="How alike duplicates are.")
+    select: SelectParams = Field(SelectParams(), description="What is held out.")
+    tokenizer: TokenizerParams = Field(TokenizerParams(), description="The vocabulary.")
+    pack: PackParams = Field(PackParams(), description="Rows of documents.")
+    pairs: PairParams = Field(PairParams(), description="Which lines of aligned pages are pairs.")
+    pack_pairs: PackPairParams = Field(PackPairParams(), description="Rows of bilingual pairs.")
+    curriculum: CurriculumParams = Field(CurriculumParams(), description="Segments of pretraining and their mixtures.")
+    model: ModelParams = Field(ModelParams(), description="The network's shape and initial weights.")
+    stage1: TrainParams = Field(TrainParams(), description="Pretraining, first segment.")
+    stage2: TrainParams = Field(TrainParams(segment="stage2", steps=92_500), description="Pretraining, second segment.")
+    instruct_model: File = Field(SMOLLM2, description="The local model that writes instructions.")
+    instructions: GenerateParams = Field(GenerateParams(), description="How instructions are generated.")
+    pack_instructions: PackInstructionsParams = Field(PackInstructionsParams(), description="Rows of instructions.")
+    finetune: TrainParams = Field(
+        TrainParams(segment="finetune", steps=244, batch=32, optimizer=Optimizer(peak_rate=1e-5, warmup_steps=10)),
+        description="Fine-tuning.",
+        source="PolyLM table 3: rate 1e-5, 16M tokens",
+    )
+    export: ExportParams = Field(ExportParams(), description="The exported base model.")
+    export_tuned: ExportParams = Field(ExportParams(tuned=True), description="The exported fine-tuned model.")
+    byte_models: ByteModelParams = Field(ByteModelParams(), description="What bits per byte are compared with.")
+    evaluate_untrained: EvaluateParams = Field(
+        EvaluateParams(models=("untrained",), chat=(), tasks=("bits",)), description="Before the first step."
+    )
+    evaluate: EvaluateParams = Field(EvaluateParams(), description="What the models are asked.")
+    table: TableParams = Field(TableParams(), description="How results are shown.")
+    contradictions: tuple[str, ...] = Field(
+        (), description="Where paper, scripts and weights disagree, and what is done here."
+    )
 
 
 def sample() -> Recipe:
     """The embedded sample through every stage: minutes on two cores."""
+    context, batch = 256, 16
+    small = {"batch": batch, "precision": "fp32", "checkpoint_every": 20}
+    rate = Optimizer(peak_rate=2e-3, warmup_steps=10)
     return Recipe(
         sources={"sample": Source(path=str(SAMPLE / "documents.jsonl.gz"))},
         ingest=IngestParams(part_rows=32),
+        quality_models=QualityModelParams(min_reference_bytes=30_000),
+        tokenizer=TokenizerParams(vocabulary=8_192, max_bytes=4_000_000),
+        pack=PackParams(context=context),
+        pack_pairs=PackPairParams(context=context),
+        curriculum=CurriculumParams(
+            segments=(
+                SegmentParams(name="stage1", steps=80, non_english=0.30, pairs=0.02),
+                SegmentParams(name="stage2", steps=40, non_english=0.60, pairs=0.10),
+            ),
+            batch=batch,
+        ),
+        model=ModelParams(layers=4, width=128, heads=4, feed_forward=512, context=context),
+        stage1=TrainParams(segment="stage1", steps=80, optimizer=rate, **small),
+        stage2=TrainParams(segment="stage2", steps=40, optimizer=rate, **small),
+        instructions=GenerateParams(
+            languages=("en", "de", "es", "fr", "ja", "th"), rounds=2, max_requests=2, tasks_asked=3, max_tokens=300
+        ),
+        pack_instructions=PackInstructionsParams(context=context),
+        finetune=TrainParams(
+            segment="finetune", steps=20, optimizer=Optimizer(peak_rate=5e-4, warmup_steps=5), **small
+        ),
+        evaluate_untrained=EvaluateParams(models=("untrained",), chat=(), tasks=("bits",), paragraphs=53),
+        evaluate=EvaluateParams(
+            items=20,
+            paragraphs=53,
+            continuations=3,
+            translations=3,
+            max_new_tokens=40,
+            resamples=200,
+            directions=("en-de", "de-en", "en-zh", "zh-en"),
+        ),
     )
 
 
 def corpus() -> Recipe:
     """The data stages alone, for your own text (--source NAME=PATH)."""
     return Recipe(flow="corpus")
+
+
+def polylm_1_7b() -> Recipe:
+    """PolyLM-1.7B: every number of the paper that there is; give it your own sources."""
+    return Recipe(
+        stage1=TrainParams(segment="stage1", steps=610_000, batch=512, optimizer=Optimizer(peak_rate=1e-4)),
+        stage2=TrainParams(segment="stage2", steps=92_500, batch=512, optimizer=Optimizer(peak_rate=1e-4)),
+        contradictions=CONTRADICTIONS,
+    )
+
+
+def polylm_13b() -> Recipe:
+    """PolyLM-13B: every number of the paper that there is; give it your own sources."""
+    rate = Optimizer(peak_rate=6e-5)  # 1e-4 spiked in every attempt (PolyLM 3.3)
+    return Recipe(
+        curriculum=CurriculumParams(
+            segments=(
+                SegmentParams(name="stage1", steps=152_500, non_english=0.30, pairs=0.0016),
+                SegmentParams(name="stage2", steps=23_100, non_english=0.60, pairs=0.0476),
+            ),
+            batch=2_048,
+        ),
+        model=ModelParams(layers=40, width=5_120, heads=40, feed_forward=20_480),
+        stage1=TrainParams(segment="stage1", steps=152_500, batch=2_048, optimizer=rate),
+        stage2=TrainParams(segment="stage2", steps=23_100, batch=2_048, optimizer=rate),
+        finetune=TrainParams(
+            segment="finetune", steps=122, batch=64, optimizer=Optimizer(peak_rate=1e-5, warmup_steps=10)
+        ),
+        contradictions=CONTRADICTIONS,
+    )
 
 
 def all_recipes() -> dict[str, Callable[[], Recipe]]:

@@ -96,19 +96,19 @@ def make(job: Job) -> Record:
             return there
         if stage.each == "file":
             return _make_documents(job, store)
+        watch, space = _Watch(), _workspace(job, store, work) if work else None
         if shape == "folder":
-            assert work is not None
-            return _make_folder(job, store, work)
-        watch = _Watch()
-        table, details = compute(job, store)
+            assert space is not None
+            return _make_folder(job, store, space, watch)
+        table, details = compute(job, store, space)
         return store.commit_table(table, record_of(job, table, watch, **details))
 
 
-def compute(job: Job, store: Store) -> tuple[pa.Table, dict[str, Any]]:
+def compute(job: Job, store: Store, space: Workspace | None = None) -> tuple[pa.Table, dict[str, Any]]:
     """The table that the job's stage makes, checked against what it declares, and the record's details."""
     stage, extras = job.stage, [load(extra) for extra in job.extras]
     if stage.kind == "files" and stage.each != "part":
-        return _checked(stage, _call_whole(job, store, extras, None)), {}
+        return _checked(stage, _call_whole(job, store, extras, space)), {}
     shown = Shown.read(job, store)
     if stage.kind == "gate":
         verdicts = rules.judge(stage(shown.for_gate(), job.params, *extras), shown.any_null(), stage.name)
@@ -166,13 +166,12 @@ class Shown:
     @classmethod
     def of(cls, part: PartInput, store: Store) -> "Shown":
         columns: dict[str, pa.Array] = {}
-        rows = 0
+        rows = part.rows
         for stage, key, names in part.files:
             table = read_columns(store.part_path(stage, key), list(names))
-            rows = table.num_rows
+            assert table.num_rows == rows, f"{stage} has {table.num_rows} rows, {rows} expected"
             columns |= {name: _one(table[name]) for name in names}
         verdicts = [read_columns(store.part_path(stage, key), [REASON])[REASON] for stage, key in part.where]
-        rows = rows or (len(verdicts[0]) if verdicts else 0)
         if part.number is not None:
             columns[DOC] = pa.array(np.arange(part.number, part.number + rows, dtype=np.int64))
         mask = np.ones(rows, np.bool_)
@@ -183,7 +182,9 @@ class Shown:
         return cls(columns, mask)
 
     def for_gate(self) -> dict[str, Any]:
-        return {name: _as_gate_sees(values) for name, values in self.columns.items()}
+        """Numbers as float64 with null = NaN; labels dictionary-encoded; document numbers, too large for that, int64."""
+        seen = {name: _as_gate_sees(values) for name, values in self.columns.items() if name != DOC}
+        return seen | ({DOC: self.columns[DOC].to_numpy()} if DOC in self.columns else {})
 
     def any_null(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         nulls = np.zeros(self.rows, np.bool_)
@@ -235,16 +236,19 @@ class _Watch:
         }
 
 
-def _make_folder(job: Job, store: Store, work: Path) -> Record:
-    watch = _Watch()
-    out, scratch = work / "out", work / "scratch"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir()
-    scratch.mkdir(exist_ok=True)
+def _workspace(job: Job, store: Store, work: Path) -> Workspace:
+    space = Workspace(work / "out", work / "scratch", store.root / "work" / job.stage.name)
+    shutil.rmtree(space.out, ignore_errors=True)
+    for folder in (space.out, space.scratch, space.shared):
+        folder.mkdir(exist_ok=True)
+    return space
+
+
+def _make_folder(job: Job, store: Store, space: Workspace, watch: "_Watch") -> Record:
     extras = [load(extra) for extra in job.extras]
-    metrics = _call_whole(job, store, extras, Workspace(out, scratch)) or {}
-    record = store.commit_folder(out, record_of(job, pa.table({}), watch, metrics=dict(metrics)))
-    shutil.rmtree(scratch, ignore_errors=True)
+    metrics = _call_whole(job, store, extras, space) or {}
+    record = store.commit_folder(space.out, record_of(job, pa.table({}), watch, metrics=dict(metrics)))
+    shutil.rmtree(space.scratch, ignore_errors=True)
     return record
 
 
@@ -292,7 +296,18 @@ def _checked(stage: Stage, table: pa.Table) -> pa.Table:
     assert stage.writes is not None
     if table.schema.names != stage.writes.names:
         raise StageError(f"{stage.name}: declares columns {stage.writes.names}, made {table.schema.names}")
-    return table.cast(stage.writes).replace_schema_metadata(None).combine_chunks()
+    return table.cast(_target(stage.writes, table.schema)).replace_schema_metadata(None).combine_chunks()
+
+
+def _target(declared: pa.Schema, made: pa.Schema) -> pa.Schema:
+    """What is declared, but with the width of binary values that only params know (rows of tokens)."""
+    fields = [
+        made.field(f.name)
+        if pa.types.is_binary(f.type) and pa.types.is_fixed_size_binary(made.field(f.name).type)
+        else f
+        for f in declared
+    ]
+    return pa.schema(fields)
 
 
 def _nulls(stage: Stage, rows: int) -> pa.Table:

@@ -16,6 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any
 
+import pyarrow as pa
+
 from polylm.tasks import build
 from polylm.tasks.build import Done, Failure, Job
 
@@ -113,6 +115,9 @@ def _tie_to_parent() -> None:
     """In a worker: lead a process group, and kill it as soon as the parent is gone, whatever ended it."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # One thread each: the workers are the parallelism.
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+    pa.set_cpu_count(1)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -17,10 +17,12 @@ class Placement(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="POLYLM_", frozen=True, extra="ignore")
 
-    ranks: int = Field(default=2, ge=1, description="Training processes; one a GPU where there are GPUs.")
-    tensor_parallel: int = Field(default=1, ge=1, description="Ranks that share each layer (AutoTP).")
-    zero_stage: int = Field(default=1, ge=0, le=3, description="DeepSpeed ZeRO stage.")
-    micro_batch: int = Field(default=8, ge=1, description="Rows a rank holds at a time.")
+    data_parallel: int = Field(default=2, ge=1, description="Copies of the model that read different rows.")
+    tensor_parallel: int = Field(default=1, ge=1, description="Ranks that share each copy (AutoTP).")
+    zero_stage: int = Field(default=1, ge=1, le=3, description="DeepSpeed ZeRO stage.")
+    micro_batch: int = Field(default=8, ge=1, description="Most rows that a copy holds at a time.")
+    devices: int = Field(default=0, ge=0, description="GPUs of this machine to use; 0 trains on CPUs.")
+    threads: int = Field(default=1, ge=1, description="CPU threads of a rank.")
 
 
 class Settings(BaseSettings):

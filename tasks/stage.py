@@ -72,10 +72,12 @@ class Corpus(Protocol):
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a stage that writes a folder works: `out` becomes the artifact; `scratch` survives a crash of the job."""
+    """Where a job works: `out` becomes the artifact (files under `out/logs` are no content, and in no key); `scratch`
+    survives a crash of the job; `shared` is the stage's own and is never removed (paid answers)."""
 
     out: Path
     scratch: Path
+    shared: Path
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,10 @@ class Artifact:
     def key(self) -> str:
         return keys.digest([self.stage, [part.key for part in self.parts]])
 
+    def without(self, *columns: str) -> "Artifact":
+        """The same artifact with some columns hidden, where another input has a newer form of them."""
+        return replace(self, columns=tuple(name for name in self.columns if name not in columns))
+
     @property
     def ref(self) -> str:
         return f"{self.stage}/{self.key[:16]}"
@@ -159,8 +163,10 @@ class Store:
     def commit_folder(self, folder: Path, record: Record) -> Record:
         """Seal a folder by its manifest and rename it into place."""
         target = self.folder_path(record.stage, record.key)
-        digests = {str(path.relative_to(folder)): keys.file_digest(path) for path in walk_files(folder)}
-        record = replace(record, columns=digests)
+        names = {str(path.relative_to(folder)): keys.file_digest(path) for path in walk_files(folder)}
+        logs = {name: sha256 for name, sha256 in names.items() if name.startswith("logs/")}
+        contents = {name: sha256 for name, sha256 in names.items() if name not in logs}
+        record = replace(record, columns=contents, facts={**record.facts, "logs": logs})
         for path in walk_files(folder):
             _fsync(path)
         # Written last, so its presence means that the folder is whole.
@@ -253,7 +259,7 @@ class Store:
 
     def _sweep(self) -> None:
         """Remove what processes of this host that are gone left half-written."""
-        for path in (self.root / "tmp").iterdir():
+        for path in (self.root / "tmp").glob("*@*@*@*"):
             pid, host, _ = path.name.split("@", 2)
             if host == socket.gethostname() and not psutil.pid_exists(int(pid)):
                 path.unlink(missing_ok=True)

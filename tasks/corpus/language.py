@@ -43,8 +43,8 @@ class FloorParams(Params):
 )
 def identify_language(rows: Rows, params: LanguageParams, model: Path) -> Columns:
     """Label every document with the two likeliest languages of a fastText model (lid.176 by default)."""
-    predict = _model(str(model)).f.predict
-    found = [_two_likeliest(predict, text, params.chars) for text in rows["text"].to_pylist()]
+    predict = load_model(str(model)).f.predict
+    found = [two_likeliest(predict, text, params.chars) for text in rows["text"].to_pylist()]
     labels, scores, seconds, second_scores = zip(*found, strict=True)
     kind = pa.dictionary(pa.int16(), pa.string())
     return {
@@ -88,13 +88,13 @@ def keep_sure(rows: Rows, params: NoParams, floors: pa.Table) -> Rules:
 
 
 @lru_cache(maxsize=2)
-def _model(path: str) -> Any:
+def load_model(path: str) -> Any:
     import fasttext  # costs a second, and only workers of this stage need it
 
     return fasttext.load_model(path)
 
 
-def _two_likeliest(
+def two_likeliest(
     predict: Any, text: str | None, chars: int
 ) -> tuple[str | None, float | None, str | None, float | None]:
     if text is None:
