@@ -129,7 +129,7 @@ def measure_language(
 
 
 def _stop_word_table(stop_words: list[str]) -> NDArray[np.uint64]:
-    """Pairs of (hash, 1 + index) in an open-addressing table at most half full; one empty pair without stop words."""
+    """Pairs of (hash, 1 + index) in an open-addressing table at most half full."""
     distinct = sorted(set(stop_words) - {""})
     slots = 1 << max(1, (2 * len(distinct)).bit_length())
     table = np.zeros(2 * slots, np.uint64)
