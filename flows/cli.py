@@ -271,7 +271,9 @@ def _print_run(here: "Session", as_json: bool) -> None:
     if as_json:
         _print_json({"run": here.record["id"], "stages": [_report(report) for report in here.reports]})
         return
-    print(f"run {here.record['id']} in {here.store.root}")
+    from polylm.flows.reading import where_to_look
+
+    print("\n".join(f"{name:16} {text}" for name, text in where_to_look(here).items()))
 
 
 def _report(report: "StageReport") -> dict[str, Any]:

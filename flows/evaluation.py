@@ -5,6 +5,7 @@ from polylm.flows.recipes import Recipe
 from polylm.flows.training import Models
 from polylm.tasks.evaluation.byte_models import train_byte_models
 from polylm.tasks.evaluation.evaluate import evaluate
+from polylm.tasks.evaluation.samples import write_samples
 from polylm.tasks.evaluation.table import report_evaluation, tabulate
 from polylm.tasks.run import adopt, flow, run
 from polylm.tasks.stage import NoParams
@@ -22,6 +23,7 @@ def export_and_evaluate(
     untrained = run(export, recipe.export, models.untrained, tokenizer, shares)
     base = run(export, recipe.export, models.base, tokenizer, shares)
     chat = run(export, recipe.export_tuned, tuned, tokenizer, shares)
+    run(write_samples, recipe.samples, models.base, tokenizer)
     by_bytes = run(train_byte_models, recipe.byte_models, docs, language, selected)
     identifier = adopt(recipe.language_model)
     before = run(evaluate, recipe.evaluate_untrained, by_bytes, identifier, untrained)

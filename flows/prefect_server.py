@@ -19,36 +19,22 @@ from pathlib import Path
 
 OFFLINE = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_SERVER_DATABASE_TIMEOUT": "60"}
 START_SECONDS = 120.0  # a cold database takes 20 s on busy cores
+STOP_SECONDS = 6.0  # then it is killed; its database is made to survive that
 
 
 @contextlib.contextmanager
 def prefect_server(log: Path) -> Iterator[str]:
-    """Start a server, set `PREFECT_API_URL` to it and yield its address; its output goes to `log`."""
+    """Start a server, make it the one that Prefect uses here, and yield its address; its output goes to `log`."""
     os.environ.update(OFFLINE)
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "polylm.flows.prefect_server", str(port)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, "PREFECT_API_URL": ""},
-        )
+    process = _start(port, url, log)
     try:
         _wait_until_healthy(url, process, log)
-        os.environ["PREFECT_API_URL"] = url
-        yield url
+        with _used_by_prefect(url):
+            yield url
     finally:
-        os.environ.pop("PREFECT_API_URL", None)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _stop(process)
 
 
 def server_named() -> bool:
@@ -59,7 +45,7 @@ def server_named() -> bool:
     variables = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
     upper = {name.upper(): value for name, value in os.environ.items()}
     home = Path(upper.get("PREFECT_HOME") or Path.home() / ".prefect")
-    places = [
+    places: list[tuple[str | Path, str]] = [
         (".env", "prefect_"),
         ("prefect.toml", ""),
         ("pyproject.toml", "tool.prefect"),
@@ -79,12 +65,49 @@ def serve(port: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    uvicorn.run(create_app(), host="127.0.0.1", port=port, log_level="warning")
+    app = create_app(final=True)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
 
 
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os.killpg(0, signal.SIGKILL)
+
+
+def _start(port: int, url: str, log: Path) -> "subprocess.Popen[bytes]":
+    own = {"PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": url, "PREFECT_SERVER_API_PORT": str(port)}
+    with log.open("wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "polylm.flows.prefect_server", str(port)],
+            stdin=subprocess.PIPE,  # its lifeline: closed by whatever ends this process
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env={**os.environ, **own},
+        )
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, None)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+            return
+
+
+@contextlib.contextmanager
+def _used_by_prefect(url: str) -> Iterator[None]:
+    before = os.environ.get("PREFECT_API_URL")
+    os.environ["PREFECT_API_URL"] = url
+    if "prefect.context" in sys.modules:  # it has read its settings: have it read them again
+        sys.modules["prefect.context"].refresh_global_settings_context()
+    try:
+        yield
+    finally:
+        del os.environ["PREFECT_API_URL"]
+        if before is not None:
+            os.environ["PREFECT_API_URL"] = before
 
 
 def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:

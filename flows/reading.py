@@ -61,6 +61,22 @@ def explain(settings: Settings, doc: str, run_id: str | None) -> dict[str, Any]:
         }
 
 
+def where_to_look(here: Session) -> dict[str, str]:
+    """What a run ends with: where its results are, one sentence that the model wrote, and what to try next."""
+    lines = {"run": str(here.record["id"]), "store": str(here.store.root)}
+    if (artifact := here.artifacts.get("export")) and artifact.built:
+        lines["exported model"] = str(here.store.folder_path("export", str(artifact.parts[0].key)))
+    if (artifact := here.artifacts.get("write_samples")) and artifact.built:
+        written = (
+            read_columns(here.store.part_path("write_samples", str(artifact.parts[0].key))).slice(0, 1).to_pylist()[0]
+        )
+        lines["it wrote"] = f"{written['prompt']}{written['text']}".replace("\n", " ")
+    if (artifact := here.artifacts.get("ingest")) and artifact.built and artifact.sources:
+        option = f" --store {here.store.root}" if here.store.root.name != "store" else ""
+        lines["next"] = f"polylm why {artifact.sources[0]}.0.0{option}"
+    return lines
+
+
 def replayed(settings: Settings, run_id: str | None = None) -> Any:
     """A session in which the recipe of a run (the latest by default) was planned again: its artifacts, by stage."""
     records = run_records(settings.store)

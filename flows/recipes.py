@@ -24,6 +24,7 @@ from polylm.tasks.documents.ingest import IngestParams
 from polylm.tasks.documents.sources import Source
 from polylm.tasks.evaluation.byte_models import ByteModelParams
 from polylm.tasks.evaluation.evaluate import EvaluateParams
+from polylm.tasks.evaluation.samples import SampleParams
 from polylm.tasks.evaluation.table import TableParams
 from polylm.tasks.instructions.generate import GenerateParams
 from polylm.tasks.instructions.pack import PackInstructionsParams
@@ -101,6 +102,7 @@ class Recipe(Params):
         EvaluateParams(models=("untrained",), chat=(), tasks=("bits",)), description="Before the first step."
     )
     evaluate: EvaluateParams = Field(EvaluateParams(), description="What the models are asked.")
+    samples: SampleParams = Field(SampleParams(), description="Beginnings that the model continues.")
     table: TableParams = Field(TableParams(), description="How results are shown.")
     contradictions: tuple[str, ...] = Field(
         (), description="Where paper, scripts and weights disagree, and what is done here."

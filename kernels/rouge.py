@@ -28,7 +28,7 @@ _SURROGATES = range(0xD800, 0xE000)
 class Match(NamedTuple):
     """The nearest text of a pool: its place in order of addition, and its ROUGE-L F in [0, 1]."""
 
-    index: int
+    place: int
     similarity: float
 
 
@@ -40,7 +40,8 @@ def rouge_tokens(text: str, language: str) -> list[str]:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     pattern = _GRAPHEME if language in CHARACTER_LANGUAGES else _WORD
-    return pattern.findall(folded)
+    tokens: list[str] = pattern.findall(folded)
+    return tokens
 
 
 def rouge_l(left: Sequence[str], right: Sequence[str]) -> float:
@@ -73,7 +74,11 @@ class RougePool:
         text = self._codes.text(tokens)
         # A hair below the limit, because RapidFuzz cuts off in floating point; the limit itself is judged on exact counts.
         found = process.extractOne(
-            text, self._texts, scorer=Indel.normalized_similarity, processor=None, score_cutoff=max(0.0, at_least - 1e-6)
+            text,
+            self._texts,
+            scorer=Indel.normalized_similarity,
+            processor=None,
+            score_cutoff=max(0.0, at_least - 1e-6),
         )
         if found is None:
             return None

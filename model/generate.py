@@ -46,22 +46,23 @@ def generate(job: GenerateJob) -> pa.Table:
 
 
 def _continue(network: Network, batch: list[Text], context: int, job: GenerateJob) -> None:
-    inputs = torch.tensor([text.prompt for text in batch])
+    device = network.lm_head.weight.device
+    inputs = torch.tensor([text.prompt for text in batch], device=device)
     past: Cache | None = None
     start = 0
     while batch:
         beat()
-        places = torch.arange(start, start + inputs.shape[1]).expand(len(batch), -1)
-        mask = None if past is None else torch.ones(1, 1, 1, start + 1, dtype=torch.bool)
+        places = torch.arange(start, start + inputs.shape[1], device=device).expand(len(batch), -1)
+        mask = None if past is None else torch.ones(1, 1, 1, start + 1, dtype=torch.bool, device=device)
         hidden, past = network.hidden_states(inputs, places, mask, past)
         start += inputs.shape[1]
-        logits = network.logits(hidden[:, -1])
+        logits = network.logits(hidden[:, -1]).cpu()
         for text, row in zip(batch, logits, strict=True):
             _take(text, _choose(row, text.generator, job), start, context, job)
         keep = [number for number, text in enumerate(batch) if text.stopped is None]
         past = [(keys[keep], values[keep]) for keys, values in past]
         batch = [batch[number] for number in keep]
-        inputs = torch.tensor([[text.new[-1]] for text in batch])
+        inputs = torch.tensor([[text.new[-1]] for text in batch], device=device)
 
 
 def _take(text: Text, token: int, start: int, context: int, job: GenerateJob) -> None:

@@ -57,20 +57,17 @@ def launch(
     """
     logs.mkdir(parents=True, exist_ok=True)
     lifeline, held = os.pipe()
+    port = _free_port()
     started: list[_Rank] = []
     try:
-        port = _free_port()
         for number in range(ranks):
             environment = rank_environment(number, ranks, port, devices=devices, threads=threads)
             started.append(_start(number, [module, str(job)], logs, environment, lifeline))
-        os.close(lifeline)
-        lifeline = -1
         _wait(started, heartbeat_seconds)
     finally:
         _reap(started, grace_seconds)
+        os.close(lifeline)
         os.close(held)
-        if lifeline >= 0:
-            os.close(lifeline)
 
 
 def run_module(module: str, job: Path, *, logs: Path, devices: int = 0, threads: int = 1) -> None:

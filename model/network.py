@@ -3,8 +3,8 @@
 Pre-LN, learned positions, tanh GELU, biases, tied embeddings, no dropout. The paper prints
 y = x + LayerNorm(f(x)); its code and its released weights are x + f(LayerNorm(x)), and so is this.
 
-DeepSpeed's AutoTP replaces the linear layers and rewrites attributes called num_heads, hidden_size, embed_dim
-and the like, so a head count is derived from a weight's shape and the size of a head.
+DeepSpeed's AutoTP rewrites attributes called num_heads, hidden_size, embed_dim and the like, so a head count is
+derived from a weight's shape and the size of a head.
 """
 
 from collections.abc import Callable
@@ -107,8 +107,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """Called with the fields of a `Batch` it gives `Losses`; `hidden_states` and `logits` serve scoring and generation.
 
-    `languages` is the number of loss buckets. `group` and `first_entry` are set by `parallel` where the
-    vocabulary is split over ranks.
+    `languages` counts the loss buckets. `parallel` sets `group` and `first_entry` where ranks share the vocabulary.
     """
 
     def __init__(

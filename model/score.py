@@ -37,11 +37,11 @@ class Window:
 
 
 def load_network(folder: str) -> tuple[ModelConfig, Network]:
-    """Load a model folder in fp32, ready to score and generate."""
+    """Load a model folder in fp32, ready to score and generate; on the GPU where the launcher left one visible."""
     config, weights = load_weights(Path(folder))
     network = Network(config, document_mask=False)
     load_into(network, weights)
-    return config, network.eval()
+    return config, network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def windows(text: int, tokens: list[int], context: int, stride: int) -> Iterator[Window]:
@@ -79,6 +79,9 @@ def _nll(network: Network, batch: list[Window]) -> list[float]:
     for row, piece in enumerate(batch):
         weights[row, piece.first : len(piece.tokens)] = 1.0
     places = torch.arange(longest - 1).expand(len(batch), -1)
+    buckets = torch.arange(len(batch)).repeat_interleave(longest - 1)
+    device = network.lm_head.weight.device
+    tokens, weights, places, buckets = (x.to(device) for x in (tokens, weights, places, buckets))
     with torch.inference_mode():
         hidden, _ = network.hidden_states(tokens[:, :-1], places, None)
         losses = linear_cross_entropy(
@@ -87,7 +90,7 @@ def _nll(network: Network, batch: list[Window]) -> list[float]:
             tokens[:, 1:].flatten(),
             weights[:, 1:].flatten(),
             total=1.0,
-            buckets=torch.arange(len(batch)).repeat_interleave(longest - 1),
+            buckets=buckets,
             bucket_count=len(batch),
         )
     nll: list[float] = losses.nll.tolist()

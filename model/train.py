@@ -49,6 +49,27 @@ def fingerprint(job: TrainJob) -> str:
     return sha256(json.dumps(learned, sort_keys=True).encode()).hexdigest()
 
 
+def is_finished(job: TrainJob) -> bool:
+    """Say whether the job's folder has its result. Raises `ValueError` if it has another job's."""
+    path = Path(job.folder) / "result.json"
+    if not path.exists():
+        return False
+    if json.loads(path.read_text(encoding="utf-8"))["fingerprint"] != fingerprint(job):
+        raise ValueError(f"{job.folder} holds the result of another job; give this job another folder")
+    return True
+
+
+def check_note(folder: Path, note: dict[str, Any], job: TrainJob) -> None:
+    """Raise `ValueError` if `job` cannot go on from the checkpoint in `folder` with this note."""
+    if note["fingerprint"] != fingerprint(job):
+        raise ValueError(f"{folder} is of another job; give this job another folder, or delete the checkpoints")
+    if note["layout"] != job.placement.layout:
+        raise ValueError(
+            f"{folder} was written with {note['layout']}, this start has {job.placement.layout}; resume with the "
+            f"same layout, or start a new job with initial_weights = {folder}"
+        )
+
+
 @dataclass(frozen=True)
 class StepSums:
     """Sums over all rows of a step and all ranks."""
@@ -78,8 +99,7 @@ class Training:
 
     def run(self) -> int:
         """Train to the end, or until told to stop; give the exit code."""
-        if (self.folder / "result.json").exists():
-            self._check_result()
+        if is_finished(self.job):
             return 0
         signal.signal(signal.SIGTERM, self._on_sigterm)
         done = self._begin()
@@ -120,7 +140,9 @@ class Training:
             self.log.rewind(done)
             if self.job.tensorboard:
                 self.log.open_board(done)
-        self._event("resume" if done else "start", done, layout=self.job.placement.layout, torch=torch.__version__)
+        self._event(
+            "resume" if done else "start", done, placement=self.job.placement.model_dump(), torch=torch.__version__
+        )
         return done
 
     def _network(self) -> Network:
@@ -150,14 +172,7 @@ class Training:
 
     def _resume(self, newest: Path) -> int:
         step, note = checkpoint.read_note(newest)
-        if note["fingerprint"] != fingerprint(self.job):
-            raise ValueError(f"{newest} is of another job; give this job another folder, or delete the checkpoints")
-        layout = self.job.placement.layout
-        if note["layout"] != layout:
-            raise ValueError(
-                f"{newest} was written with {note['layout']}, this start has {layout}; resume with the same layout, "
-                f"or start a new job with initial_weights = {newest}"
-            )
+        check_note(newest, note, self.job)
         checkpoint.load(self.engine, newest)
         self.optimizer.guard.restore(note["guard"])
         return step
@@ -199,11 +214,6 @@ class Training:
         aside = self.folder / "result.json.tmp"
         aside.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         aside.replace(self.folder / "result.json")
-
-    def _check_result(self) -> None:
-        result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
-        if result["fingerprint"] != fingerprint(self.job):
-            raise ValueError(f"{self.folder} holds the result of another job; give this job another folder")
 
     # --- a step
 

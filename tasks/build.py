@@ -3,7 +3,6 @@
 A worker gets a `Job` and returns a `Done` or a `Failure`; it knows neither the flow nor other jobs.
 """
 
-import gc
 import os
 import resource
 import shutil
@@ -96,12 +95,17 @@ def make(job: Job) -> Record:
             return there
         if stage.each == "file":
             return _make_documents(job, store)
-        watch, space = _Watch(), _workspace(job, store, work) if work else None
+        watch = _Watch()
+        space = _workspace(job, store, work) if work else None
         if shape == "folder":
             assert space is not None
-            return _make_folder(job, store, space, watch)
-        table, details = compute(job, store, space)
-        return store.commit_table(table, record_of(job, table, watch, **details))
+            record = _make_folder(job, store, space, watch)
+        else:
+            table, details = compute(job, store, space)
+            record = store.commit_table(table, record_of(job, table, watch, **details))
+        if work:
+            shutil.rmtree(work)  # one who waits for its lock finds the record
+        return record
 
 
 def compute(job: Job, store: Store, space: Workspace | None = None) -> tuple[pa.Table, dict[str, Any]]:
@@ -247,9 +251,7 @@ def _workspace(job: Job, store: Store, work: Path) -> Workspace:
 def _make_folder(job: Job, store: Store, space: Workspace, watch: "_Watch") -> Record:
     extras = [load(extra) for extra in job.extras]
     metrics = _call_whole(job, store, extras, space) or {}
-    record = store.commit_folder(space.out, record_of(job, pa.table({}), watch, metrics=dict(metrics)))
-    shutil.rmtree(space.scratch, ignore_errors=True)
-    return record
+    return store.commit_folder(space.out, record_of(job, pa.table({}), watch, metrics=dict(metrics)))
 
 
 def _make_documents(job: Job, store: Store) -> Record:
@@ -342,9 +344,3 @@ def _as_gate_sees(values: pa.Array) -> Any:
 def _cpu_seconds() -> float:
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(use.ru_utime + use.ru_stime for use in usage)
-
-
-def release() -> None:
-    """Give freed Arrow memory back between jobs, so that a worker's size is that of its largest job."""
-    gc.collect()
-    pa.default_memory_pool().release_unused()

@@ -36,7 +36,7 @@ class Pool:
     def run(self, jobs: Iterable[Job], work: Callable[[Job], Any] = build.build) -> Iterator[Result]:
         """Run every job, whatever happens to the others; `inline` where there are no workers."""
         if self.workers == 0:
-            yield from ((job, work(job)) for job in jobs)
+            yield from ((job, _with_retries(work, job)) for job in jobs)
             return
         queue = iter(jobs)
         while suspects := (yield from self._run_until_broken(queue, work)):
@@ -102,7 +102,7 @@ def _with_retries(work: Callable[[Job], Any], job: Job) -> Any:
         if delay is None or not (isinstance(outcome, Failure) and outcome.lasting):
             break
         time.sleep(delay)
-    build.release()
+    pa.default_memory_pool().release_unused()  # so that a worker's size is that of its largest job
     return outcome
 
 

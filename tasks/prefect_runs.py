@@ -5,26 +5,31 @@ Prefect caches and persists nothing. What follows was tried against a real serve
 
 - Edges come from `wait_for` with leaf boxes; results tracked by `id()` give false edges where objects are shared.
 - A retry condition must be a plain function; a partial or a bound method silently never retries.
+- An error that leaves a task or flow becomes "... encountered an exception: ..." with a traceback in the log; a Failed
+  state that is returned keeps its message, and is retried all the same.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from polylm.tasks.build import Done, Failure
-from polylm.tasks.run import Artifact, Observer, StageFailed, StageReport, current
+from polylm.tasks.run import Observer, StageFailed, StageReport, current
 from polylm.tasks.stage import Stage
+from polylm.tasks.store import Artifact
 
 T = TypeVar("T")
-RETRY_DELAYS = [10, 60, 300]  # seconds
+RETRY_DELAYS = [10.0, 60.0, 300.0]  # seconds
 PROGRESS_SECONDS = 10.0  # at most one update of a stage's progress in this time
+EXPECTED = (ValueError, OSError, StageFailed)  # whose message says all; anything else is a fault of ours
 
 
 class Box:
@@ -42,15 +47,9 @@ class PrefectOrchestrator:
         self._boxes: dict[tuple[Any, str], Box] = {}  # (flow run, artifact) -> what Prefect knows it by there
 
     def task(self, stage: Stage, work: Callable[[], Artifact], reads: Sequence[Artifact]) -> Artifact:
-        def attempt() -> Any:
-            artifact = work()
-            report = current().reports[-1]
-            box = Box(artifact)
-            return box if report.built else Completed(name="Reused", message="as it was in the store", data=box)
-
-        as_task = task(
-            attempt,
+        @task(
             name=stage.name,
+            task_run_name=stage.name,
             description=stage.summary,
             retries=len(self.retry_delays),
             retry_delay_seconds=self.retry_delays,
@@ -58,32 +57,37 @@ class PrefectOrchestrator:
             retry_condition_fn=_may_pass,
             cache_policy=NO_CACHE,
             persist_result=False,
-            task_run_name=stage.name,
         )
-        box = _unwrap(as_task(wait_for=self._known(reads) or None))
+        def attempt() -> Any:
+            result = boxed(work)
+            if isinstance(result, Box) and not current().reports[-1].built:
+                return Completed(name="Reused", message="all of it was in the store", data=result)
+            return result
+
+        box = unbox(attempt(wait_for=self._known(reads) or None))
         self._boxes[_flow_run(), box.value.key] = box
         return box.value  # type: ignore[no-any-return]
 
     def subflow(self, function: Callable[..., T], work: Callable[[], T], args: tuple[Any, ...]) -> T:
+        if not current().building:  # past --until nothing runs, so there is nothing to show
+            return work()
         reads = [item for arg in args for item in _artifacts(arg)]
-        made: list[T] = []
 
-        def body() -> Any:
-            made.append(work())
-            return Box(made)
-
-        as_flow = flow(
-            body,
+        @flow(
             name=function.__name__,
+            flow_run_name=function.__name__,
             description=(function.__doc__ or "").partition("\n")[0],
             persist_result=False,
             validate_parameters=False,
-            log_prints=False,
         )
-        box = _unwrap(as_flow(wait_for=self._known(reads) or None))
-        for artifact in _artifacts(made[0]):
+        def body() -> Any:
+            return boxed(work)
+
+        as_flow: Callable[..., Any] = body  # its type does not know `wait_for`
+        box = unbox(as_flow(wait_for=self._known(reads) or None))
+        for artifact in _artifacts(box.value):
             self._boxes[_flow_run(), artifact.key] = box
-        return made[0]
+        return box.value  # type: ignore[no-any-return]
 
     def _known(self, reads: Sequence[Artifact]) -> list[Box]:
         here = _flow_run()
@@ -92,37 +96,44 @@ class PrefectOrchestrator:
 
 
 class PrefectObserver(Observer):
-    """Shows a stage's progress at most every 10 s, and a funnel table at the end."""
+    """Shows each stage's progress, at most every 10 s, and passes what it is told on to others."""
 
-    def __init__(self, inner: Observer) -> None:
-        self.inner = inner
-        self._progress: Any = None
-        self._total = self._ended = 0
+    def __init__(self, *others: Observer, every_seconds: float = PROGRESS_SECONDS) -> None:
+        self.others, self.every_seconds = others, every_seconds
+        self.reports: list[StageReport] = []
+        self._progress: UUID | None = None
+        self._todo = self._ended = 0
         self._last = 0.0
 
     def stage_begins(self, stage: str, jobs: int, todo: int) -> None:
-        self.inner.stage_begins(stage, jobs, todo)
-        self._progress, self._total, self._ended, self._last = None, todo, 0, time.monotonic()
+        for other in self.others:
+            other.stage_begins(stage, jobs, todo)
+        self._progress, self._todo, self._ended, self._last = None, todo, 0, time.monotonic()
 
     def job_ended(self, stage: str, outcome: Done | Failure) -> None:
-        self.inner.job_ended(stage, outcome)
+        for other in self.others:
+            other.job_ended(stage, outcome)
         self._ended += 1
-        if time.monotonic() - self._last < PROGRESS_SECONDS:
-            return
-        self._last = time.monotonic()
-        percent = 100.0 * self._ended / max(1, self._total)
-        if self._progress is None:
-            self._progress = create_progress_artifact(
-                percent, key=stage.replace("_", "-"), description=f"jobs of {stage}"
-            )
-        else:
-            update_progress_artifact(self._progress, percent)
+        if time.monotonic() - self._last >= self.every_seconds or (self._progress and self._ended == self._todo):
+            self._last = time.monotonic()
+            self._show_progress(stage, 100.0 * self._ended / self._todo)
 
     def stage_ended(self, report: StageReport) -> None:
-        self.inner.stage_ended(report)
+        for other in self.others:
+            other.stage_ended(report)
+        self.reports.append(report)
 
     def notice(self, text: str) -> None:
-        self.inner.notice(text)
+        for other in self.others:
+            other.notice(text)
+
+    def _show_progress(self, stage: str, percent: float) -> None:
+        if self._progress is not None:
+            update_progress_artifact(self._progress, percent)
+            return
+        created = create_progress_artifact(percent, key=stage.replace("_", "-"), description=f"jobs of {stage}")
+        assert isinstance(created, UUID)
+        self._progress = created
 
 
 def publish_funnel(reports: Sequence[StageReport]) -> None:
@@ -137,22 +148,30 @@ def publish_funnel(reports: Sequence[StageReport]) -> None:
             "seconds": report.seconds,
         }
         for report in reports
+        if report.artifact  # past --until nothing was made
     ]
     create_table_artifact(rows, key="funnel", description="Stages, jobs and rejected documents of this run.")
 
 
-def _may_pass(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """OSErrors, lost workers and preempted ranks may pass; a user's mistake and an assert of ours never do."""
-    error = state.data.value if isinstance(state.data, Box) else state.data
-    if isinstance(error, StageFailed):
-        return error.may_pass
-    return isinstance(error, OSError)
+def boxed(work: Callable[[], Any]) -> Box | State[Any]:
+    """What a task or flow of ours hands to Prefect: its result in a box, or Failed with an expected error's message."""
+    try:
+        return Box(work())
+    except EXPECTED as error:
+        return Failed(message=str(error) or type(error).__name__, data=error)
 
 
-def _unwrap(result: Any) -> Box:
+def unbox(result: Any) -> Box:
+    """The box that Prefect hands back, out of its state if it is in one; raises what the work raised."""
     box = result.result() if isinstance(result, State) else result
     assert isinstance(box, Box), f"Prefect gave back {type(box).__name__}"
     return box
+
+
+def _may_pass(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """OSErrors, lost workers and preempted ranks may pass; a user's mistake and an assert of ours never do."""
+    error: Any = state.data
+    return error.may_pass if isinstance(error, StageFailed) else isinstance(error, OSError)
 
 
 def _flow_run() -> Any:

@@ -244,6 +244,8 @@ def execute(stage: Stage, params: Params, inputs: Sequence[Any], where: Sequence
 
 
 def _finish(stage: Stage, params: Params, artifact: Artifact, report: StageReport, here: Session) -> None:
+    if here.reached:  # past --until: named as in a plan, neither built nor told
+        return
     here.reports.append(report)
     here.artifacts[stage.name] = artifact
     if artifact.built and here.mode == "run":
@@ -382,11 +384,7 @@ def _jobs(stage: Stage, params: Params, inputs: Sequence[Any], where: Sequence[A
         return _file_jobs(stage, params, inputs[0], here)
     told = _Inputs.of(stage, inputs, where)
     extras = told.extras(here.store)
-    base: dict[str, Any] = {"params": params.model_dump(mode="json")}
-    if libraries := stage.library_versions():
-        base["libraries"] = libraries
-    if not stage.reproducible:
-        base["reproducible"] = False
+    base = _base(stage, params)
     numbered = DOC in stage.reads
     parts = (
         [told.part(i, numbered=numbered) for i in range(len((told.beside or told.where)[0].parts))]
@@ -398,6 +396,16 @@ def _jobs(stage: Stage, params: Params, inputs: Sequence[Any], where: Sequence[A
         return [_job(stage, params, base, here, rows[i].label, [part], extras, None) for i, part in enumerate(parts)]
     names = [None] if stage.each == "whole" else list(params.jobs())
     return [_job(stage, params, base, here, name or "", parts, extras, name) for name in names]
+
+
+def _base(stage: Stage, params: Params) -> dict[str, Any]:
+    """What a job's identity begins with, whatever it reads."""
+    libraries = stage.library_versions()
+    return {
+        "params": params.model_dump(mode="json"),
+        **({"libraries": libraries} if libraries else {}),
+        **({} if stage.reproducible else {"reproducible": False}),
+    }
 
 
 def _job(
@@ -426,7 +434,7 @@ def _job(
 def _file_jobs(stage: Stage, params: Params, pieces: Pieces, here: Session) -> list[Job]:
     jobs = []
     for piece in pieces.pieces(params, here.store):
-        identity = {"params": params.model_dump(mode="json"), "piece": piece.identity}
+        identity = {**_base(stage, params), "piece": piece.identity}
         key = keys.job_key(stage.name, stage.version, identity)
         jobs.append(Job(stage, params, key, piece.label, identity, here.store.root, piece=piece))
     return jobs
@@ -483,7 +491,8 @@ def _report(
 ) -> StageReport:
     waiting = [job.label for job in jobs if not job.key]
     reasons: dict[str, int] = {}
-    for record in found.values():
+    for job in jobs:  # not records: parts of equal content have one record, and count twice
+        record = found.get(job.key)
         for reason, count in (record.reasons if record else {}).items():
             reasons[reason] = reasons.get(reason, 0) + count
     return StageReport(

@@ -17,6 +17,7 @@ import importlib
 import importlib.metadata
 import inspect
 import pkgutil
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,8 +116,9 @@ class Stage:
         return frozenset(inspect.signature(self.function).parameters)
 
     def library_versions(self) -> dict[str, str]:
-        """Versions of the libraries whose output is the stage's output: part of the key."""
-        return {name: importlib.metadata.version(name) for name in self.libraries}
+        """Versions of the libraries whose output is the stage's output: part of the key. `unicodedata` is Python's table."""
+        known = {"unicodedata": unicodedata.unidata_version}
+        return {name: known.get(name) or importlib.metadata.version(name) for name in self.libraries}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)

@@ -271,8 +271,13 @@ def read_record(path: Path) -> Record:
 
 
 def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Columns of a part, page checksums verified, without the record."""
-    table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+    """Columns of a part, page checksums verified, without the record; StoreError names a damaged file."""
+    try:
+        table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
+    except (OSError, pa.ArrowInvalid) as error:
+        if getattr(error, "errno", None):  # the machine's trouble, such as too many open files, which may pass
+            raise
+        raise StoreError(f"{path} is damaged ({error}): delete it, and the next run makes it again") from error
     return table.replace_schema_metadata(None)
 
 

@@ -48,7 +48,7 @@ def _ask(job: Job, row: int, store: Store) -> list[Answer]:
 def _answer(gate: str, name: str, rule: Rule, nulls: list[str]) -> Answer:
     judged = bool(rule.judged[0])
     verdict = "broken" if rule.broken[0] else "holds" if judged else f"not judged: {', '.join(nulls)} is null"
-    margin = float(rule.margin[0]) if judged else None
+    margin = float(rule.margin[0]) if judged and np.isfinite(rule.margin[0]) else None
     return Answer(gate, name, rule.side, _plain(rule.value), _bound(rule), margin, verdict)
 
 
@@ -63,4 +63,4 @@ def _bound(rule: Rule) -> float | list[str] | None:
     if rule.side == "one_of":
         return list(rule.bound)
     bound = float(np.ravel(rule.bound)[0])
-    return None if np.isnan(bound) else bound
+    return bound if np.isfinite(bound) else None  # a rule that is off in this language

@@ -1,19 +1,26 @@
 """Near and exact duplicates: signatures, candidates, verified clusters, and one keeper of each."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from polylm.kernels import band_join, components, minhash, normalize
+from polylm.tasks.corpus.spill import Groups, Ints, Sets, bounds_of_runs, spill_folder
 from polylm.tasks.rules import Rules, at_most
-from polylm.tasks.stage import Columns, Corpus, Field, NoParams, Params, Rows, files, gate, measure
+from polylm.tasks.stage import Columns, Corpus, Field, NoParams, Params, Rows, Workspace, files, gate, measure
 from polylm.tasks.store import read_columns
 
 EXACT = "exact"  # the job of the band whose hash is that of the whole normalised text
 CLUSTERS = {"doc": pa.int64(), "cluster": pa.int64(), "similarity": pa.float32(), "band": pa.int16()}
+PIECES = 64  # ranges of hashes that a band is joined in, one in memory at a time
+HASHED = np.dtype([("hash", np.uint64), ("exact", np.uint64), ("doc", np.int64)])
+LINK = np.dtype([("first", np.int64), ("member", np.int64), ("band", np.int16)])
+Hashes: TypeAlias = NDArray[np.uint64]
+Bools: TypeAlias = NDArray[np.bool_]
 
 
 class BandParams(Params):
@@ -43,99 +50,111 @@ class ClusterParams(Params):
         0.7, gt=0, le=1, description="True Jaccard of every member with its centre.", source="ours"
     )
     shingle: int = Field(5, ge=1, description="Tokens of a shingle.", source="FineWeb, FineWeb2")
-    batch_chars: int = Field(
-        100_000_000,
-        ge=1,
-        description="Text of the candidates that are compared at once.",
-        unit="characters; 8 bytes each",
+    batch_shingles: int = Field(
+        2_000_000, ge=1, description="Shingles of the candidates that are compared at once.", unit="8 bytes each"
     )
 
 
-@measure(reads=["text"], writes={"bands": pa.list_(pa.uint64())}, version=1)
+@measure(reads=["text"], writes={"bands": pa.list_(pa.uint64())}, version=1, libraries=["pyarrow", "unicodedata"])
 def sign(rows: Rows, params: BandParams) -> Columns:
     """Hash every document for the search for duplicates: its whole text, then each band of its MinHash signature.
 
-    Signatures are datasketch's (`scheme="legacy"`); a text without a token has no bands.
+    Signatures are datasketch's (`scheme="legacy"`); a text without a token has no bands. Memory: 10 to 40 times 16 MiB of
+    text (a token, its shingle and its hash take 28 bytes), and 8 bytes a band and row.
     """
     bands, depth = params.shape()
     a, b = minhash.permutations(params.permutations, params.seed)
     hashed = [_hash_bands(texts, params.shingle, a, b, bands, depth) for texts in normalize.row_batches(rows["text"])]
-    hashes, has_tokens = (np.concatenate(columns) for columns in zip(*hashed, strict=True))
+    hashes = np.concatenate([np.empty((0, bands + 1), np.uint64), *(hashes for hashes, _ in hashed)])
+    has_tokens = np.concatenate([np.empty(0, np.bool_), *(has_tokens for _, has_tokens in hashed)])
     lists = pa.FixedSizeListArray.from_arrays(pa.array(hashes.ravel()), bands + 1).cast(pa.list_(pa.uint64()))
     return {"bands": lists.take(pa.array(np.arange(len(lists)), mask=~has_tokens))}
 
 
 @files(reads=["bands", "doc"], writes={"first": pa.int64(), "doc": pa.int64()}, each="band", version=1)
-def join_bands(corpus: Corpus, params: BandParams, job: str) -> pa.Table:
-    """Link documents that share a hash in one band; 40 bytes of memory a document."""
+def join_bands(corpus: Corpus, params: BandParams, work: Workspace, job: str) -> pa.Table:
+    """Link documents that share a hash in one band, each with the first that has it.
+
+    Of equal texts only the first is in a near band, for the exact band links the others to it already: ten copies of a
+    source cost ten times the exact band, and nothing more. Memory: one part, a 64th of the band (80 bytes a document in
+    it), and 32 bytes an edge.
+    """
     band = list(params.jobs()).index(job)
-    pairs = [_band_of(rows, band) for rows in corpus]
-    hashes, docs = (
-        (np.concatenate(columns) for columns in zip(*pairs, strict=True))
-        if pairs
-        else (np.empty(0, np.uint64), np.empty(0, np.int64))
-    )
-    edges = band_join.join_band(hashes, docs)
-    return pa.table({"first": edges[:, 0], "doc": edges[:, 1]})
+    edges = [np.empty((0, 2), np.int64)]
+    with spill_folder(work.scratch) as folder:
+        pieces = Groups(folder / "pieces", HASHED)
+        for rows in corpus:
+            hashed = _band_of(rows, band)
+            pieces.add(hashed["hash"] // np.uint64(2**64 // PIECES), hashed)
+        for piece in range(PIECES):
+            hashed = pieces.read(piece)
+            distinct = hashed if band == 0 else hashed[_firsts(hashed["exact"], hashed["doc"])]
+            edges.append(band_join.join_band(distinct["hash"], distinct["doc"]))
+    first, doc = np.concatenate(edges).T
+    return pa.table({"first": first, "doc": doc})
 
 
-@files(reads=["text", "chars", "doc"], writes=CLUSTERS, version=1)
-def verify_clusters(corpus: Corpus, params: ClusterParams, joined: dict[str, Path]) -> pa.Table:
+@files(reads=["text", "doc"], writes=CLUSTERS, version=1, libraries=["pyarrow", "unicodedata"])
+def verify_clusters(corpus: Corpus, params: ClusterParams, joined: dict[str, Path], work: Workspace) -> pa.Table:
     """Cluster candidates as stars: every member's true Jaccard similarity with its centre reaches the threshold.
 
-    No chaining, so that one false link cannot swallow a source (datasets lost whole ones to it). Equal texts are clustered
-    by their hash alone and only the first is compared. Memory: 24 bytes a candidate and the shingles of `batch_chars`.
+    No chaining, so that one false link cannot swallow a source (datasets lost whole ones to it). Equal normalised texts are
+    clustered by their hash alone and only the first is compared. Texts are read once; shingles wait on disk, 8 bytes each.
+    Memory: one part, the edges of one band, 40 bytes a candidate, 60 bytes a clustered document, and the shingles of a
+    batch or of the largest component, with 90 bytes for each edge among them.
     """
-    first, member, band = _candidates(joined)
-    same = band == 0
-    twins = dict(zip(member[same].tolist(), first[same].tolist(), strict=True))
-    links = np.column_stack([_representatives(first[~same], twins), _representatives(member[~same], twins)])
-    distinct = links[:, 0] != links[:, 1]
-    found = list(_stars(corpus, params, links[distinct], band[~same][distinct]))
-    return _with_twins(found, twins)
+    near = [path for name, path in joined.items() if name != EXACT]
+    docs = _candidates(near)
+    roots = _components(near, docs)
+    with spill_folder(work.scratch) as folder:
+        sets = _shingle_sets(corpus, docs, params.shingle, folder / "sets")
+        batches = list(components.component_batches(roots, np.diff(sets.offsets), params.batch_shingles))
+        links = _links_by_batch(near, docs, batches, folder / "links")
+        stars = [
+            _stars(nodes, links.read(batch), sets, docs, params.min_similarity) for batch, nodes in enumerate(batches)
+        ]
+    exact = read_columns(joined[EXACT])
+    return _with_twins(stars, exact["first"].to_numpy(), exact["doc"].to_numpy())
 
 
 @measure(reads=["doc"], writes={name: kind for name, kind in CLUSTERS.items() if name != "doc"}, version=1)
 def label_clusters(rows: Rows, params: NoParams, clusters: pa.Table) -> Columns:
-    """Give every document its cluster (the number of the centre), its similarity with it and the band that found it."""
-    docs = clusters["doc"].to_numpy()
-    places = np.searchsorted(docs, rows["doc"].to_numpy())
-    places = np.minimum(places, max(0, len(docs) - 1))
-    here = docs[places] == rows["doc"].to_numpy() if len(docs) else np.zeros(len(rows["doc"]), np.bool_)
-    at = pa.array(places, mask=~here)
-    columns = ("cluster", "similarity", "band")
-    return {
-        name: clusters[name].combine_chunks().take(at) if len(docs) else pa.nulls(len(here), CLUSTERS[name])
-        for name in columns
-    }
+    """Give every document its cluster (the number of the centre), its similarity with it and the band that found it.
+
+    Null for a document without duplicates. Memory: 22 bytes a clustered document of the whole corpus.
+    """
+    places, here = _places(clusters["doc"].to_numpy(), rows["doc"].to_numpy())
+    at = np.zeros(len(here), np.int64)
+    at[here] = places
+    names = [name for name in CLUSTERS if name != "doc"]
+    return {name: clusters[name].combine_chunks().take(pa.array(at, mask=~here)) for name in names}
 
 
 @files(reads=["cluster", "chars", "doc"], writes={"doc": pa.int64(), "keeper": pa.int64()}, cheap=True, version=1)
 def choose_keepers(corpus: Corpus, params: NoParams) -> pa.Table:
     """Keep the longest document of every cluster, the first of equals, among those that no gate rejected.
 
-    Lists the others with their keeper. Memory: 24 bytes a clustered document.
+    Lists the others with their keeper, in the order of their numbers. Reads twice. Memory: 100 bytes a cluster, 32 bytes
+    a document that goes.
     """
-    rows = [_clustered(rows) for rows in corpus]
-    cluster, chars, docs = (
-        (np.concatenate(columns) for columns in zip(*rows, strict=True)) if rows else (np.empty(0, np.int64),) * 3
-    )
-    order = np.lexsort((docs, -chars, cluster))
-    cluster, docs = cluster[order], docs[order]
-    is_first = np.ones(len(docs), np.bool_)
-    is_first[1:] = cluster[1:] != cluster[:-1]
-    keepers = docs[is_first][np.cumsum(is_first) - 1]
-    dropped = np.argsort(docs[~is_first])
-    return pa.table({"doc": docs[~is_first][dropped], "keeper": keepers[~is_first][dropped]})
+    clusters, keepers = _keepers(corpus)
+    dropped = [np.empty((2, 0), np.int64)]
+    for rows in corpus:
+        cluster, _, docs = _clustered(rows)
+        own = keepers[np.searchsorted(clusters, cluster)]
+        dropped.append(np.stack((docs, own))[:, own != docs])
+    docs, own = np.concatenate(dropped, axis=1)
+    return pa.table({"doc": docs, "keeper": own})
 
 
 @gate(reads=["doc"])
 def drop_duplicates(rows: Rows, params: NoParams, keepers: pa.Table) -> Rules:
     """Reject every document of a cluster but its keeper."""
-    return {"duplicate": at_most(np.isin(rows["doc"], keepers["doc"].to_numpy()), 0)}
+    _, is_dropped = _places(keepers["doc"].to_numpy(), rows["doc"])
+    return {"duplicate": at_most(is_dropped, 0)}
 
 
-def _hash_bands(texts: pa.Array, shingle: int, a: Any, b: Any, bands: int, depth: int) -> tuple[Any, Any]:
+def _hash_bands(texts: pa.Array, shingle: int, a: Hashes, b: Hashes, bands: int, depth: int) -> tuple[Hashes, Bools]:
     """Of each text: [exact, band 1, ...] hashes, and whether it has a token at all."""
     tokens = normalize.tokenize(texts)
     spans = normalize.shingles(tokens, shingle)
@@ -146,72 +165,105 @@ def _hash_bands(texts: pa.Array, shingle: int, a: Any, b: Any, bands: int, depth
     return hashes, np.diff(tokens.offsets) > 0
 
 
-def _band_of(rows: Rows, band: int) -> tuple[Any, Any]:
-    """The hashes of one band of a part and the documents that have them."""
+def _band_of(rows: Rows, band: int) -> NDArray[Any]:
+    """One band of a part: its hash, the hash of the whole text, and the document, where there is a signature."""
     valid = np.asarray(rows["bands"].is_valid())
     lists = rows["bands"].drop_null()
-    width = len(lists.flatten()) // max(1, len(lists))
-    hashes = lists.flatten().to_numpy().reshape(len(lists), width)[:, band] if len(lists) else np.empty(0, np.uint64)
-    return np.ascontiguousarray(hashes), rows["doc"].to_numpy()[valid]
+    hashed = np.empty(len(lists), HASHED)
+    if len(lists):
+        hashes = lists.flatten().to_numpy().reshape(len(lists), -1)
+        hashed["hash"], hashed["exact"] = hashes[:, band], hashes[:, 0]
+        hashed["doc"] = rows["doc"].to_numpy()[valid]
+    return hashed
 
 
-def _candidates(joined: dict[str, Path]) -> tuple[Any, Any, Any]:
-    """All edges with the index of their band; 0 is the exact one."""
-    tables = [read_columns(path) for path in joined.values()]
-    bands = np.repeat(np.arange(len(tables), dtype=np.int16), [table.num_rows for table in tables])
-    edges = pa.concat_tables(tables)
-    return edges["first"].to_numpy(), edges["doc"].to_numpy(), bands
+def _firsts(values: NDArray[Any], docs: Ints) -> Ints:
+    """The place of the lowest document of each value."""
+    order = np.lexsort((docs, values))
+    return order[bounds_of_runs(values[order])[:-1]]
 
 
-def _representatives(docs: Any, twins: dict[int, int]) -> Any:
-    return np.fromiter((twins.get(doc, doc) for doc in docs.tolist()), np.int64, len(docs))
+def _edges(path: Path) -> Ints:
+    """[M, 2]: the edges of one band."""
+    table = read_columns(path)
+    return np.column_stack((table["first"].to_numpy(), table["doc"].to_numpy()))
 
 
-def _stars(corpus: Corpus, params: ClusterParams, links: Any, bands: Any) -> Iterator[pa.Table]:
-    """The clusters of each batch of components, by documents' numbers."""
-    docs, local = np.unique(links, return_inverse=True)
-    edges = local.reshape(links.shape).astype(np.int64)
-    weights = _chars_of(corpus, docs)
-    roots = components.components(edges, len(docs))
-    for batch in components.component_batches(roots, weights, params.batch_chars):
-        inside = np.isin(edges[:, 0], batch)
-        sets, offsets = _shingle_sets(corpus, docs[batch], params.shingle)
-        own = np.searchsorted(batch, edges[inside])
-        stars = components.star_clusters(own, bands[inside], sets, offsets, min_similarity=params.min_similarity)
-        columns = {
-            "doc": docs[batch][stars.docs],
-            "cluster": docs[batch][stars.centres],
-            "similarity": stars.similarities,
-            "band": stars.bands,
-        }
-        yield pa.table({name: pa.array(values).cast(CLUSTERS[name]) for name, values in columns.items()})
+def _candidates(near: Sequence[Path]) -> Ints:
+    """The numbers of all documents that an edge names, in order."""
+    docs = np.empty(0, np.int64)
+    for path in near:
+        docs = np.union1d(docs, _edges(path))
+    return docs
 
 
-def _chars_of(corpus: Corpus, docs: Any) -> Any:
-    weights = np.zeros(len(docs), np.int64)
+def _components(near: Sequence[Path], docs: Ints) -> components.Roots:
+    roots = components.components(np.empty((0, 2), np.int64), len(docs))
+    for path in near:
+        roots = components.components(np.searchsorted(docs, _edges(path)), len(docs), roots)
+    return roots
+
+
+def _shingle_sets(corpus: Corpus, docs: Ints, shingle: int, path: Path) -> Sets:
+    """The distinct shingles of the candidates, in the order of their numbers; one pass over the corpus."""
+    sets = Sets(path)
     for rows in corpus if len(docs) else ():
-        places, here = _places(docs, rows["doc"].to_numpy())
-        weights[places] = rows["chars"].to_numpy(zero_copy_only=False)[here]
-    return weights
-
-
-def _shingle_sets(corpus: Corpus, docs: Any, shingle: int) -> tuple[Any, Any]:
-    """The distinct shingles of some documents, in the order of their numbers."""
-    parts = []
-    for rows in corpus:
         _, here = _places(docs, rows["doc"].to_numpy())
-        if here.any():
-            tokens = normalize.tokenize(rows["text"].filter(pa.array(here)))
+        for texts in normalize.row_batches(rows["text"].filter(pa.array(here))):
+            tokens = normalize.tokenize(texts)
             spans = normalize.shingles(tokens, shingle)
-            parts.append(minhash.distinct(minhash.xxh64(tokens.text, spans.starts, spans.ends), spans.offsets))
-    ends = np.cumsum([0, *(len(hashes) for hashes, _ in parts)])
-    offsets = np.concatenate([[0], *(own[1:] + start for (_, own), start in zip(parts, ends, strict=False))]).astype(
-        np.int64
-    )
-    return np.concatenate([hashes for hashes, _ in parts]), offsets
+            sets.append(*minhash.distinct(minhash.xxh64(tokens.text, spans.starts, spans.ends), spans.offsets))
+    assert len(sets.offsets) == len(docs) + 1, "a candidate is not in the corpus"
+    return sets
 
 
-def _places(docs: Any, numbers: Any) -> tuple[Any, Any]:
+def _links_by_batch(near: Sequence[Path], docs: Ints, batches: Sequence[Ints], folder: Path) -> Groups:
+    """The edges of each batch of components, by index of candidate."""
+    links = Groups(folder, LINK)
+    batch_of = np.empty(len(docs), np.int32)
+    for batch, nodes in enumerate(batches):
+        batch_of[nodes] = batch
+    for band, path in enumerate(near, 1):
+        local = np.searchsorted(docs, _edges(path))
+        rows = np.empty(len(local), LINK)
+        rows["first"], rows["member"], rows["band"] = local[:, 0], local[:, 1], band
+        links.add(batch_of[local[:, 0]], rows)
+    return links
+
+
+def _stars(nodes: Ints, links: NDArray[Any], sets: Sets, docs: Ints, min_similarity: float) -> pa.Table:
+    """The clusters of one batch, by documents' numbers."""
+    edges = np.searchsorted(nodes, np.column_stack((links["first"], links["member"])))
+    bands = np.ascontiguousarray(links["band"])
+    stars = components.star_clusters(edges, bands, *sets.read(nodes), min_similarity=min_similarity)
+    own = docs[nodes]
+    return _clusters(own[stars.docs], own[stars.centres], stars.similarities, stars.bands)
+
+
+def _with_twins(stars: Sequence[pa.Table], first: Ints, twin: Ints) -> pa.Table:
+    """Add equal texts: to the cluster of their first copy, which is a cluster of its own where it has none."""
+    found = _sorted(pa.concat_tables([*stars, _clusters(*_NONE)]))
+    alone = np.setdiff1d(first, found["doc"].to_numpy())
+    found = _sorted(pa.concat_tables([found, _clusters(alone, alone, np.ones(len(alone)), np.full(len(alone), -1))]))
+    copied = found.take(np.searchsorted(found["doc"].to_numpy(), first))
+    centre = copied["cluster"].to_numpy()
+    bands = np.where(centre == first, 0, copied["band"].to_numpy())
+    return _sorted(pa.concat_tables([found, _clusters(twin, centre, copied["similarity"].to_numpy(), bands)]))
+
+
+_NONE = (np.empty(0, np.int64),) * 4
+
+
+def _clusters(docs: Ints, centres: Ints, similarities: NDArray[Any], bands: NDArray[Any]) -> pa.Table:
+    columns = zip(CLUSTERS.items(), (docs, centres, similarities, bands), strict=True)
+    return pa.table({name: pa.array(values).cast(kind) for (name, kind), values in columns})
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    return table.take(np.argsort(table["doc"].to_numpy(), kind="stable"))
+
+
+def _places(docs: Ints, numbers: Ints) -> tuple[Ints, Bools]:
     """Where in `docs` (sorted) the numbers that are in it stand, and which ones are."""
     places = np.searchsorted(docs, numbers)
     here = places < len(docs)
@@ -219,31 +271,32 @@ def _places(docs: Any, numbers: Any) -> tuple[Any, Any]:
     return places[here], here
 
 
-def _with_twins(found: Sequence[pa.Table], twins: dict[int, int]) -> pa.Table:
-    """Add equal texts: to the cluster of their first copy, which is a cluster of its own where it has none."""
-    table = pa.concat_tables([*found, pa.schema(list(CLUSTERS.items())).empty_table()])
-    cluster = dict(
-        zip(
-            table["doc"].to_pylist(),
-            zip(*(table[name].to_pylist() for name in ("cluster", "similarity", "band")), strict=True),
-            strict=True,
-        )
-    )
-    for first in dict.fromkeys(twins.values()):
-        cluster.setdefault(first, (first, 1.0, -1))
-    for twin, first in twins.items():
-        centre, similarity, band = cluster[first]
-        cluster[twin] = (centre, similarity, 0 if centre == first else band)
-    ordered = sorted(cluster.items())
-    columns = {
-        "doc": [doc for doc, _ in ordered],
-        **{name: [values[i] for _, values in ordered] for i, name in enumerate(("cluster", "similarity", "band"))},
-    }
-    return pa.table({name: pa.array(values, CLUSTERS[name]) for name, values in columns.items()})
+def _keepers(corpus: Corpus) -> tuple[Ints, Ints]:
+    """The clusters that have a survivor, in order, and the keeper of each."""
+    best = np.empty((3, 0), np.int64)
+    waiting: list[Ints] = []
+    for rows in corpus:
+        waiting.append(_best(_clustered(rows)))
+        # Merged when as many wait as are held: n log n in all, and never more than twice the clusters in memory.
+        if sum(part.shape[1] for part in waiting) >= max(best.shape[1], 1 << 16):
+            best, waiting = _best(np.concatenate([best, *waiting], axis=1)), []
+    cluster, _, docs = _best(np.concatenate([best, *waiting], axis=1))
+    return cluster, docs
 
 
-def _clustered(rows: Rows) -> tuple[Any, Any, Any]:
+def _best(rows: Ints) -> Ints:
+    """Of [cluster, chars, doc] columns: one for each cluster, the longest, of equals the first."""
+    cluster, chars, docs = rows
+    order = np.lexsort((docs, -chars, cluster))
+    return rows[:, order[bounds_of_runs(cluster[order])[:-1]]]
+
+
+def _clustered(rows: Rows) -> Ints:
+    """[cluster, chars, doc] of the rows that are in a cluster."""
     valid = rows["cluster"].is_valid()
-    return tuple(
-        rows[name].filter(valid).to_numpy(zero_copy_only=False).astype(np.int64) for name in ("cluster", "chars", "doc")
+    return np.stack(
+        [
+            rows[name].filter(valid).to_numpy(zero_copy_only=False).astype(np.int64)
+            for name in ("cluster", "chars", "doc")
+        ]
     )

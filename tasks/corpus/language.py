@@ -3,15 +3,20 @@
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from polylm.kernels import normalize
 from polylm.tasks.rules import Rules, at_least, lookup, one_of
 from polylm.tasks.stage import Columns, Corpus, Field, NoParams, Params, Rows, files, gate, measure
 
 LANGUAGES = ("en", "zh", "es", "fr", "de", "ru", "pt", "it", "ar", "ja", "ko", "th", "vi", "id", "pl", "nl", "tr", "he")
+UNDETERMINED = "und"
+Counts: TypeAlias = NDArray[np.int64]
+Likeliest: TypeAlias = tuple[str | None, float | None, str | None, float | None]
 SCORE_STEPS = 10_000  # scores are rounded to 4 decimals, so this histogram loses nothing
 
 
@@ -42,15 +47,22 @@ class FloorParams(Params):
     libraries=["fasttext-modern"],
 )
 def identify_language(rows: Rows, params: LanguageParams, model: Path) -> Columns:
-    """Label every document with the two likeliest languages of a fastText model (lid.176 by default)."""
+    """Label every document with the two likeliest languages of a fastText model (lid.176 by default).
+
+    A text that the model has no answer for is `und` (undetermined, ISO 639-2), with confidence 0: only a document without text
+    has no label. Memory: 16 MiB of text as Python's strings.
+    """
     predict = load_model(str(model)).f.predict
-    found = [two_likeliest(predict, text, params.chars) for text in rows["text"].to_pylist()]
-    labels, scores, seconds, second_scores = zip(*found, strict=True)
-    kind = pa.dictionary(pa.int16(), pa.string())
+    found = [
+        two_likeliest(predict, text, params.chars)
+        for texts in normalize.row_batches(rows["text"])
+        for text in texts.to_pylist()
+    ]
+    labels, scores, seconds, second_scores = zip(*found, strict=True) if found else ((),) * 4
     return {
-        "language": pa.array(labels, pa.string()).dictionary_encode().cast(kind),
+        "language": _labels(labels),
         "confidence": pa.array(scores, pa.float32()),
-        "runner_up": pa.array(seconds, pa.string()).dictionary_encode().cast(kind),
+        "runner_up": _labels(seconds),
         "runner_up_confidence": pa.array(second_scores, pa.float32()),
     }
 
@@ -69,9 +81,9 @@ def want_languages(rows: Rows, params: WantedParams) -> Rules:
 def fit_language_floors(corpus: Corpus, params: FloorParams) -> pa.Table:
     """Fit each language's lowest confidence as FineWeb2 does: clip(median - standard deviation, 0.3, 0.9).
 
-    From integer histograms, so that the order of parts cannot change a digit.
+    From integer histograms, so that the order of parts cannot change a digit. Memory: 80 kB a language.
     """
-    counts: dict[str, Any] = {}
+    counts: dict[str, Counts] = {}
     for rows in corpus:
         for label, histogram in _histograms(rows).items():
             counts[label] = counts.get(label, 0) + histogram
@@ -87,6 +99,14 @@ def keep_sure(rows: Rows, params: NoParams, floors: pa.Table) -> Rules:
     return {"unsure_language": at_least(rows["confidence"], lookup(rows["language"], table))}
 
 
+def places_by_language(labels: pa.Array) -> dict[str, NDArray[np.int64]]:
+    """The rows of each language, in order; those without one are in none."""
+    encoded = labels if isinstance(labels, pa.DictionaryArray) else labels.dictionary_encode()
+    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    found = ((name, np.flatnonzero(codes == code)) for code, name in enumerate(encoded.dictionary.to_pylist()))
+    return {name: places for name, places in found if len(places)}
+
+
 @lru_cache(maxsize=2)
 def load_model(path: str) -> Any:
     import fasttext  # costs a second, and only workers of this stage need it
@@ -94,19 +114,26 @@ def load_model(path: str) -> Any:
     return fasttext.load_model(path)
 
 
-def two_likeliest(
-    predict: Any, text: str | None, chars: int
-) -> tuple[str | None, float | None, str | None, float | None]:
+def two_likeliest(predict: Any, text: str | None, chars: int) -> Likeliest:
+    """The labels and confidences of the two likeliest languages of the first `chars` characters; all None for no text."""
     if text is None:
         return None, None, None, None
-    # A newline would end the text for fastText; a lone surrogate cannot be in Arrow.
-    found = predict(text[:chars].replace("\n", " ") + "\n", 2, 0.0, "strict")
+    found = predict(fasttext_line(text[:chars]), 2, 0.0, "strict")
     pairs = [(label.removeprefix("__label__"), min(float(score), 1.0)) for score, label in found]
-    first, second = ([*pairs, (None, None), (None, None)])[:2]
+    first, second = ([*pairs, (None, None), (None, None)])[:2] if pairs else ((UNDETERMINED, 0.0), (None, None))
     return *first, *second
 
 
-def _histograms(rows: Rows) -> dict[str, Any]:
+def fasttext_line(text: str) -> str:
+    """A text as one line of fastText's: a newline or its token `</s>` would end it there, unseen."""
+    return text.replace("\n", " ").replace("</s>", " ") + "\n"
+
+
+def _labels(values: Sequence[str | None]) -> pa.DictionaryArray:
+    return pa.array(values, pa.string()).dictionary_encode().cast(pa.dictionary(pa.int16(), pa.string()))
+
+
+def _histograms(rows: Rows) -> dict[str, Counts]:
     """Counts of confidence in steps of 1/10,000, by language."""
     labels = rows["language"].dictionary.to_pylist()
     codes = rows["language"].indices.fill_null(len(labels)).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -116,7 +143,7 @@ def _histograms(rows: Rows) -> dict[str, Any]:
     return {label: table[code] for code, label in enumerate(labels) if table[code].any()}
 
 
-def _floor(histogram: Any, params: FloorParams) -> Sequence[float | int]:
+def _floor(histogram: Counts, params: FloorParams) -> Sequence[float | int]:
     scores = np.arange(SCORE_STEPS + 1) / SCORE_STEPS
     count = int(histogram.sum())
     ends = np.cumsum(histogram)

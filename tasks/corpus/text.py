@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from polylm.kernels import text_statistics
+from polylm.tasks.corpus.language import places_by_language
 from polylm.tasks.corpus.rule_sets import SIDES, languages, rule_set, rules
 from polylm.tasks.rules import Rules, at_least, at_most, lookup
 from polylm.tasks.stage import Columns, Field, Params, Rows, gate, measure
@@ -31,12 +32,17 @@ class TextParams(Params):
     )
 
 
-@measure(reads=["text", "language"], writes=COUNTS, version=1, libraries=["rjieba", "nlpo3", "mecab-python3", "ipadic"])
+@measure(
+    reads=["text", "language"],
+    writes=COUNTS,
+    version=1,
+    libraries=["rjieba", "nlpo3", "mecab-python3", "ipadic", "unicodedata"],
+)
 def measure_text(rows: Rows, params: StatisticsParams) -> Columns:
     """Count what the rules of Gopher, FineWeb and FineWeb2 compare, in one pass over words of each language."""
     texts, labels = rows["text"], rows["language"]
     counts = {name: np.zeros(len(texts), np.uint32) for name in COUNTS}
-    for language, places in _by_language(labels).items():
+    for language, places in places_by_language(labels).items():
         stop_words = list(params.stop_words.get(language, ()))
         found = text_statistics.measure_language(texts.take(pa.array(places)), language, stop_words)
         for name, values in counts.items():
@@ -60,13 +66,3 @@ def _of_language(labels: pa.DictionaryArray, params: TextParams, rule: str) -> A
 
 def _number(threshold: float | None) -> float:
     return np.nan if threshold is None else threshold
-
-
-def _by_language(labels: pa.DictionaryArray) -> dict[str, Any]:
-    """The places of the rows of each language."""
-    codes = labels.indices.to_numpy()
-    return {
-        name: np.flatnonzero(codes == code)
-        for code, name in enumerate(labels.dictionary.to_pylist())
-        if (codes == code).any()
-    }

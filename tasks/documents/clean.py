@@ -33,9 +33,13 @@ class CleanParams(Params):
         "space_chars": pa.uint32(),
     },
     version=1,
+    libraries=["unicodedata"],
 )
 def clean(rows: Rows, params: CleanParams) -> Columns:
-    """Standardise white space; drop invisible characters, lines that are only addresses and over-long words."""
+    """Standardise white space; drop invisible characters, lines that are only addresses and over-long words.
+
+    A text of which nothing is left is null, with 0 characters. Memory: two copies of the part's text.
+    """
     cut = normalize.clean(rows["text"], max_word_chars=params.max_word_chars, drop_url_lines=params.drop_url_lines)
     return {
         "text": cut.texts,

@@ -17,9 +17,6 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str = Field(description="A file, a folder (all files under it) or a glob.")
-    role: Literal["corpus", "reference"] = Field(
-        default="corpus", description="`reference`: clean text to train quality models on; never judged or selected."
-    )
     format: str | None = Field(
         default=None, description="A format of `polylm.tasks.documents.readers`; by name if not given."
     )
@@ -52,30 +49,42 @@ class Piece:
 
 
 class Sources:
-    """The sources of one role, in the recipe's order: the order in which documents are numbered."""
+    """The sources of a recipe, in its order: the order in which documents are numbered."""
 
-    def __init__(self, sources: Mapping[str, Source], role: str = "corpus") -> None:
-        self.sources = {name: source for name, source in sources.items() if source.role == role}
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self.sources = dict(sources)
 
     def pieces(self, params: Any, store: Store) -> Sequence[Piece]:
         """All pieces, by source, path and range; ValueError names a source that is missing or empty."""
-        return [
-            Piece(name, path, format, range_, source, store.input_digest(path))
-            for name, source in self.sources.items()
-            for path in list_files(name, source.path)
-            for format in [source.format or detect(path)]
-            for range_ in split(path, format, params.split_bytes, documents=source.documents)
-        ]
+        return [piece for name, source in self.sources.items() for piece in _pieces(name, source, params, store)]
 
 
 def list_files(name: str, place: str) -> list[Path]:
-    """The files of a source in order of path; hidden ones are left out."""
+    """The files of a source in order of path; what is hidden, or in a hidden folder, is left out."""
     path = Path(place).expanduser()
     if path.is_file():
         return [path]
     root, pattern = (path, "**/*") if path.is_dir() else (Path(path.anchor or "."), str(path).removeprefix(path.anchor))
-    found = sorted(file for file in root.glob(pattern) if file.is_file() and not file.name.startswith("."))
+    found = sorted(file for file in root.glob(pattern) if file.is_file() and not _is_hidden(file.relative_to(root)))
     if not found:
         problem = "has no files" if path.is_dir() else "does not exist"
         raise ValueError(f"source {name}: {place} {problem}; give --source {name}=PATH with a file, a folder or a glob")
     return found
+
+
+def _pieces(name: str, source: Source, params: Any, store: Store) -> list[Piece]:
+    pieces = []
+    for path in list_files(name, source.path):
+        try:
+            format_ = source.format or detect(path)
+            ranges = split(path, format_, params.split_bytes, documents=source.documents)
+        except ValueError as error:
+            raise ValueError(f"source {name}: {error}") from error
+        pieces += [Piece(name, path, format_, range_, source, store.input_digest(path)) for range_ in ranges]
+    if not pieces:
+        raise ValueError(f"source {name}: {source.path} is empty; give --source {name}=PATH with text in it")
+    return pieces
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(piece.startswith(".") for piece in path.parts)

@@ -1,11 +1,15 @@
 """One table of all results: category, task, language, value, standard error and chance, models side by side."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from polylm.tasks.stage import Field, Params, Workspace, files
+from polylm.tasks.store import read_columns
+from polylm.tasks.store import read_columns
 
 EVALUATION = pa.schema(
     [
@@ -23,6 +27,7 @@ EVALUATION = pa.schema(
 )
 CATEGORIES = ("understanding", "knowledge", "generation", "translation", "bits per byte")
 AVERAGE = "mean"
+_IDENTITY = ("model", "category", "task", "language", "metric")
 
 # What the paper measured and this evaluation cannot, with the reason; a table without them would look complete.
 NOT_RUN = (
@@ -67,10 +72,19 @@ def average(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @files(writes=EVALUATION)
-def tabulate(params: TableParams, jobs: Mapping[str, pa.Table]) -> pa.Table:
-    """Lay the results of all evaluation jobs in one table, with what was not run and why."""
+def tabulate(params: TableParams, *evaluations: Mapping[str, pa.Table | Path]) -> pa.Table:
+    """Lay the results of all evaluations in one table, with what was not run and why.
+
+    Each has its jobs' tables by name, or their Parquet files, which is how the machinery hands over several at once. A
+    figure that two evaluations have (the byte models', the human text's) is taken from the first.
+    """
+    figures: dict[tuple[str, ...], dict[str, Any]] = {}
+    for jobs in evaluations:
+        for name in sorted(jobs):
+            for row in _table(jobs[name]).to_pylist():
+                figures.setdefault(tuple(row[field] for field in _IDENTITY), row)
     missing = [{"category": category, "task": task, "note": f"not run: {reason}"} for category, task, reason in NOT_RUN]
-    return pa.concat_tables([*(jobs[name] for name in sorted(jobs)), make_rows(missing)])
+    return make_rows([*figures.values(), *missing])
 
 
 @files()
@@ -89,6 +103,10 @@ def render_table(table: pa.Table, *, per_language: bool = True) -> str:
     sections = [_section(category, rows, per_language) for category in CATEGORIES]
     skipped = [f"- {row['task']} ({row['category']}): {row['note']}" for row in rows if row["model"] is None]
     return "\n".join([*filter(None, sections), "## Not run", "", *skipped, ""])
+
+
+def _table(source: pa.Table | Path) -> pa.Table:
+    return read_columns(source).select(EVALUATION.names) if isinstance(source, Path) else source
 
 
 def _section(category: str, rows: list[dict[str, Any]], per_language: bool) -> str:

@@ -105,6 +105,7 @@ class ModelServer:
         reply = self._client.completions.create(
             model=self.model,
             prompt=f"{prompt.text}\n{prompt.primer}",
+            stop=prompt.stop or None,
             max_tokens=int(self._decoding["max_tokens"]),
             temperature=self._decoding["temperature"],
             top_p=self._decoding["top_p"],

@@ -87,7 +87,7 @@ class KeptInstructions:
     def nearest(self, task: Task, *, at_least: float = 0.0) -> tuple[Task, float, int] | None:
         """The kept task with the most similar instruction, its ROUGE-L F, and its place; None below `at_least`."""
         match = self._pool.nearest(rouge_tokens(task.instruction, task.language), at_least=at_least)
-        return None if match is None else (self._tasks[match.index], match.similarity, match.index)
+        return None if match is None else (self._tasks[match.place], match.similarity, match.place)
 
 
 def judge(task: Task, identify: Identify, limits: Limits | None = None) -> Verdict:
@@ -129,9 +129,9 @@ _PLACEHOLDER = regex.compile(
     r"\{(?:insert|your|enter|name)\b[^}]*\}",
     regex.IGNORECASE,
 )
-_EMPTY = regex.compile(r"[\W_]*(?:none|null|nil|undefined|n/?a)?[\W_]*", regex.IGNORECASE)
+_EMPTY = regex.compile(r"""[\s.…"'*_–—-]*(?:none|null|nil|undefined|n/?a)?[\s.…"'*_–—-]*""", regex.IGNORECASE)
 _NOTHING = regex.compile(
-    r"\W*(?:|no ?input|none|null|n/?a|なし|無し|无|無|없음|нет|ninguna?|nenhuma?|aucune?|keine?|nessuno|لا يوجد|ไม่มี|"
+    r"\W*(?:no ?input|none|null|n/?a|なし|無し|无|無|없음|нет|ninguna?|nenhuma?|aucune?|keine?|nessuno|لا يوجد|ไม่มี|"
     r"không có|tidak ada|brak|geen|yok|אין)\W*",
     regex.IGNORECASE,
 )

@@ -37,7 +37,13 @@ class LocalServer:
     """
 
     def __init__(
-        self, path: Path, *, context: int = 4_096, threads: int = 1, log: Path | None = None, start_seconds: float = 120.0
+        self,
+        path: Path,
+        *,
+        context: int = 4_096,
+        threads: int = 1,
+        log: Path | None = None,
+        start_seconds: float = 120.0,
     ) -> None:
         if not path.is_file():
             raise ValueError(f"{path}: no such model file; expected a GGUF model")
@@ -58,7 +64,9 @@ class LocalServer:
         self.base_url = f"{address}/v1"
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stop()
 
     @property
@@ -87,7 +95,8 @@ class LocalServer:
         child, self._child = self._child, None
         if child is None:
             return
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         child.stdin.close()
         try:
             child.wait(timeout=5)

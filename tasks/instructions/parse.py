@@ -1,15 +1,16 @@
 """Split a model's answer into tasks: the format check of MultiAlpaca (PolyLM section 4, appendix A.2)."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import regex
-
 
 FIELDS = ("instruction", "input", "output")
 
 # A number, bold marks and letter case are forgiven: models vary them, and the order of the fields is what carries meaning.
 _FIELD = regex.compile(
-    r"^[ \t*#]*(?:\d+[ \t]*[.)][ \t]*)?[*_]*(Instruction|Input|Output)[*_]*[ \t]*:[*_]*[ \t]*", regex.MULTILINE | regex.IGNORECASE
+    r"^[ \t*#]*(?:\d+[ \t]*[.)][ \t]*)?[*_]*(Instruction|Input|Output)[*_]*[ \t]*:[*_]*[ \t]*",
+    regex.MULTILINE | regex.IGNORECASE,
 )
 _SEPARATOR = regex.compile(r"^[ \t]*#{3,}[ \t]*$", regex.MULTILINE)
 _NO_INPUT = regex.compile(r"[<(\[]?[ \t]*no[ _-]?input[ \t]*[>)\]]?[.。]?", regex.IGNORECASE)
@@ -49,7 +50,7 @@ def _blocks(answer: str) -> list[str]:
     cuts = {mark.start() for mark in marks if mark[1].lower() == "instruction"}
     cuts |= {separator.end() for separator in _SEPARATOR.finditer(answer)}
     edges = [0, *sorted(cuts), len(answer)]
-    pieces = [_SEPARATOR.sub("", answer[start:end]).strip() for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [_SEPARATOR.sub("", answer[start:end]).strip() for start, end in pairwise(edges)]
     return [piece for piece in pieces if _FIELD.search(piece)]
 
 
@@ -80,5 +81,3 @@ def _why_malformed(names: list[str], fields: dict[str, str]) -> str | None:
         return "missing_instruction"
     # An empty input means none, as in Alpaca's parser; an empty output is the judge's to reject.
     return None
-
-

@@ -126,7 +126,9 @@ class Pool:
         self.language = language
         self.seeds = [task for task in seeds if task.language == language]
         if len({task.instruction for task in self.seeds}) < prompts.EXAMPLE_SEEDS + prompts.EXAMPLE_GENERATED:
-            raise ValueError(f"language {language!r} has {len(self.seeds)} seed tasks, expected at least 3 different ones: add seeds")
+            raise ValueError(
+                f"language {language!r} has {len(self.seeds)} seed tasks, expected at least 3 different ones: add seeds"
+            )
         self.generated: list[Task] = []
         self.kept = KeptInstructions(self.seeds)
 
@@ -191,7 +193,9 @@ def round_requests(
     for number in range(plan.prompts_in(round)):
         draw = f"{seed} {pool.language} {round} {number}"
         prompt = build_prompt(pool.language, pool.examples(plan, draw=draw), tasks_asked=plan.tasks_asked, name=name)
-        sampling = int(_digest(draw)[:8], 16) >> 1  # 31 bits: servers read the seed as a signed or unsigned 32-bit number
+        sampling = (
+            int(_digest(draw)[:8], 16) >> 1
+        )  # 31 bits: servers read the seed as a signed or unsigned 32-bit number
         key = request_key(round=round, prompt=prompt.text, model=model, params={**decoding, "seed": sampling})
         requests.append(Request(round, number, prompt, sampling, key))
     return requests
@@ -249,7 +253,9 @@ def _answers(
                 return
             batch = requests[start : start + concurrency]
             known = [journal.find(request.key) for request in batch]
-            futures = [None if answer else threads.submit(fetch, request) for request, answer in zip(batch, known, strict=True)]
+            futures = [
+                None if answer else threads.submit(fetch, request) for request, answer in zip(batch, known, strict=True)
+            ]
             for request, answer, future in zip(batch, known, futures, strict=True):
                 given = answer if future is None else future.result()
                 assert given is not None

@@ -77,11 +77,12 @@ class Prompt:
     """What is sent to the model.
 
     `primer` is the beginning of the answer: a completion server gets it at the end of the text, so that the model goes on
-    in the format; a chat server does not.
+    in the format, and ends at `stop`, the beginning of a task too many (as in Alpaca). A chat server gets neither.
     """
 
     text: str
     primer: str
+    stop: str
     language: str
     example_ids: tuple[str, ...]
 
@@ -111,8 +112,14 @@ def build_prompt(language: str, examples: Sequence[Task], *, tasks_asked: int = 
     shown = "\n".join(render_task(number, task) for number, task in enumerate(examples, start=1))
     following = "task that is" if tasks_asked == 1 else f"{tasks_asked} tasks that are"
     ask = f"Generate the following {following} similar to the examples above, in {spoken} and in the same format."
-    primer = f"{SEPARATOR}\n{len(examples) + 1}. Instruction:"
-    return Prompt(f"{head}\n{shown}\n{SEPARATOR}\n\n{ask}\n", primer, language, tuple(task.id for task in examples))
+    first = len(examples) + 1
+    return Prompt(
+        text=f"{head}\n{shown}\n{SEPARATOR}\n\n{ask}\n",
+        primer=f"{SEPARATOR}\n{first}. Instruction:",
+        stop=f"\n{first + tasks_asked}. Instruction:",
+        language=language,
+        example_ids=tuple(task.id for task in examples),
+    )
 
 
 def render_task(number: int, task: Task) -> str:

@@ -205,15 +205,15 @@ _LIMITS = """\
 - Its training text was written by people and was not screened for toxic, biased or hateful content, and it was not
   taught to refuse. Toxicity was not measured.
 - Fine-tuning data written by another model carries that model's mistakes.
-- It knows the languages below in very different amounts; in those with little text it is much weaker.
+- It knows the languages above in very different amounts; in those with little text it is much weaker.
 - It is for research. Do not use it where people rely on its answers without a study of its errors for that use."""
 
 
 def _describe(params: ExportParams, config: ModelConfig) -> str:
-    kind = "instruction-tuned" if params.tuned else "base"
+    kind = "An instruction-tuned" if params.tuned else "A base"
     shape = f"{config.layers} layers x {config.width}, {config.heads} heads, {config.vocabulary:,} tokens"
     lines = [
-        f"A {kind} multilingual language model made by `polylm`, after *PolyLM* (arXiv 2307.06018).",
+        f"{kind} multilingual language model made by `polylm`, after *PolyLM* (arXiv 2307.06018).",
         f"GPT-2 architecture, {config.parameters():,} parameters ({shape}), context {config.context} tokens, tied"
         f" embeddings. `{END}` separates documents, starts every context and ends every answer.",
         params.note,
