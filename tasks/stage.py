@@ -161,7 +161,8 @@ def files(
     """Declare a stage that writes a table (`writes`) or a folder, from a part, or from all parts at once.
 
     The function gets its rows or its `Corpus` if it reads columns, then the params, then the other inputs (a table as
-    `pa.Table`, a folder as `Path`, several as a dict by job), and by name `work: Workspace` and `job: str` if it asks.
+    `pa.Table`, a folder as `Path`, several of either as a dict of paths by job), and by name `work: Workspace` and
+    `job: str` if it asks.
     """
     return _declare(
         "files",

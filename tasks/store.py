@@ -137,7 +137,9 @@ class Store:
         try:
             if shape.startswith("folder"):
                 return Record(**json.loads((path / MANIFEST).read_text()))
-            return read_record(path)
+            record = read_record(path)
+            whole = all(self.part_path(stage, entry["key"]).exists() for entry in record.parts)
+            return record if whole else None
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (pa.ArrowInvalid, OSError, ValueError, KeyError, TypeError) as error:
