@@ -36,6 +36,7 @@ from polylm.tasks.tokens.pack import PackParams
 from polylm.tasks.tokens.pairs import PackPairParams, PairParams
 from polylm.tasks.tokens.tokenizer import TokenizerParams
 from polylm.tasks.training.export import ExportParams
+from polylm.tasks.training.export import Source as CardSource
 from polylm.tasks.training.train import ModelParams, TrainParams
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
@@ -52,6 +53,18 @@ CONTRADICTIONS = (
     "Stage 2: 97B tokens; its rate, schedule and optimizer state are not given. Here: a schedule of its own, same peak.",
     "End of text: the released config names 255999; the tokenizer's own </s> is 2. Here: the tokenizer's.",
     "Ratio of languages in the 18: table 2; the share of stage 2 by language is only a plot. Here: 60 % not English, by alpha.",
+)
+SOURCES = (
+    CardSource(name="LibreOffice help", licence="MPL-2.0", note="help pages, aligned across languages"),
+    CardSource(name="Mozilla localisations", licence="MPL-2.0", note="interface texts"),
+    CardSource(name="Home Assistant localisations", licence="Apache-2.0", note="interface texts"),
+    CardSource(name="Electron documentation", licence="MIT", note="documentation"),
+    CardSource(name="books in the Faker package", licence="public domain and CC-BY-SA-3.0", note="parts of novels"),
+    CardSource(name="Bible texts", licence="public domain", note="religious texts, Hebrew among them"),
+    CardSource(name="C4 samples", licence="ODC-BY", note="English web pages"),
+    CardSource(
+        name="seed tasks and SmolLM2-135M-Instruct", licence="Apache-2.0", note="instructions, for fine-tuning only"
+    ),
 )
 SMOLLM2 = File(
     name="SmolLM2-135M-Instruct.Q4_1.gguf", sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -132,9 +145,16 @@ def sample() -> Recipe:
         stage1=TrainParams(segment="stage1", steps=80, optimizer=rate, **small),
         stage2=TrainParams(segment="stage2", steps=40, optimizer=rate, **small),
         instructions=GenerateParams(
-            languages=("en", "de", "es", "fr", "ja", "th"), rounds=2, max_requests=2, tasks_asked=3, max_tokens=300
+            languages=("en", "de", "es", "fr"),
+            rounds=2,
+            max_requests=2,
+            tasks_asked=3,
+            max_tokens=160,
+            temperature=0.7,
         ),
         pack_instructions=PackInstructionsParams(context=context),
+        export=ExportParams(title="polylm sample, base", sources=SOURCES),
+        export_tuned=ExportParams(title="polylm sample, fine-tuned", sources=SOURCES, tuned=True),
         finetune=TrainParams(
             segment="finetune", steps=20, optimizer=Optimizer(peak_rate=5e-4, warmup_steps=5), **small
         ),

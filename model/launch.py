@@ -85,6 +85,8 @@ def rank_environment(number: int, ranks: int, port: int, *, devices: int, thread
         "LOCAL_WORLD_SIZE": str(ranks),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
+        # All ranks are on this machine: Gloo need not resolve its name, nor listen to the network.
+        "GLOO_SOCKET_IFNAME": "lo0" if sys.platform == "darwin" else "lo",
         "OMP_NUM_THREADS": str(threads),
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",

@@ -55,13 +55,15 @@ class Sets:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._ends: list[Ints] = [np.zeros(1, np.int64)]
+        self._size = 0
         path.touch()
 
     def append(self, hashes: NDArray[np.uint64], offsets: Ints) -> None:
-        """Add sets; set i is `hashes[offsets[i]:offsets[i + 1]]`."""
+        """Add sets; set i is `hashes[offsets[i]:offsets[i + 1]]`, the last ends where `hashes` does."""
         with self._path.open("ab") as file:
             hashes.tofile(file)
-        self._ends.append(offsets[1:] - offsets[0] + self._ends[-1][-1])
+        self._ends.append(offsets[1:] - offsets[0] + self._size)
+        self._size += len(hashes)
 
     @property
     def offsets(self) -> Ints:

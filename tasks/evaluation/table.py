@@ -2,13 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from polylm.tasks.stage import Field, Params, Workspace, files
-from polylm.tasks.store import read_columns
 from polylm.tasks.store import read_columns
 
 EVALUATION = pa.schema(

@@ -35,7 +35,7 @@ def test_equals_rouge_score_on_plain_latin_text(left, right):
 def test_nearest_of_a_pool_is_the_first_maximum_over_all_pairs(query, texts):
     scores = [rouge_l(query, text) for text in texts]
     match = RougePool(texts).nearest(query)
-    assert (match.index, match.similarity) == (scores.index(max(scores)), max(scores))
+    assert (match.place, match.similarity) == (scores.index(max(scores)), max(scores))
 
 
 @given(TOKENS, st.lists(TOKENS, min_size=1, max_size=8), st.integers(0, 10))
@@ -75,7 +75,8 @@ def test_composed_and_decomposed_letters_are_one():
 
 
 @pytest.mark.parametrize(
-    ("language", "text"), [("ja", "日本の首都はどこですか。"), ("ar", "ما هي عاصمة اليابان؟"), ("th", "เมืองหลวงของญี่ปุ่นคืออะไร")]
+    ("language", "text"),
+    [("ja", "日本の首都はどこですか。"), ("ar", "ما هي عاصمة اليابان؟"), ("th", "เมืองหลวงของญี่ปุ่นคืออะไร")],
 )
 def test_identical_text_is_identical_in_any_script(language, text):
     tokens = rouge_tokens(text, language)

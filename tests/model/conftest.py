@@ -51,8 +51,8 @@ def packed(tmp_path_factory):
     return [first, write_packed(folder / "b.parquet", ["th/web"] * 7, seed=2)]
 
 
-@pytest.fixture
-def make_job(packed, tmp_path):
+@pytest.fixture(scope="session")
+def make_job(packed, tmp_path_factory):
     """Make a job of 12 steps in two segments; keyword arguments replace fields."""
 
     def make(folder="run", placement=None, **changes):
@@ -70,7 +70,7 @@ def make_job(packed, tmp_path):
             "checkpoint_every": 5,
             "placement": placement or Placement(micro_batch=2),
         }
-        return TrainJob(folder=str(tmp_path / folder), **(fields | changes))
+        return TrainJob(folder=str(tmp_path_factory.mktemp("job") / folder), **(fields | changes))
 
     return make
 
