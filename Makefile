@@ -17,7 +17,7 @@ export NUMBA_CACHE_DIR := $(CACHE)/numba
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help run install test check format bench clean system packages cache warm
+.PHONY: help run install test check format bench torture clean system packages cache
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,8 +25,8 @@ help: ## list the targets
 run: install ## set up, then run the recipe `sample` as a Prefect flow
 	@$(BIN)/polylm run sample --prefect
 
-install: ## set up what a run needs: packages, models, KenLM's programs, compiled parts
-	@$(MAKE) --no-print-directory -j3 packages cache warm
+install: ## set up what a run needs: packages, models, KenLM's programs
+	@$(MAKE) --no-print-directory -j2 packages cache
 
 test: ## set up, with the developers' tools, then run all tests (ARGS='-k name' narrows)
 	@$(MAKE) --no-print-directory install EXTRA=dev
@@ -54,6 +54,9 @@ bench: ## run one comparison: make bench ONLY=name
 	@$(MAKE) --no-print-directory install EXTRA=dev
 	@$(BIN)/python benchmarks/$(ONLY).py
 
+torture: install ## kill the whole sample run at seeded moments and compare (KILLS=8 SEED=0)
+	@$(BIN)/python -P benchmarks/torture.py
+
 clean: ## remove what builds and tools leave; .venv, store/ and the cache folder stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
@@ -75,6 +78,3 @@ packages: $(STAMP)
 
 cache: | $(MADE)
 	@$(BIN)/python setup/fill_cache.py
-
-warm: packages
-	@$(BIN)/python setup/warm_deepspeed.py

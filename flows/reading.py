@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from polylm.flows.everything import build_everything
 from polylm.flows.recipes import Recipe
@@ -84,7 +85,12 @@ def replayed(settings: Settings, run_id: str | None = None) -> Any:
     if not chosen:
         known = ", ".join(record["id"] for record in records) or "none: `polylm run sample` makes one"
         raise StoreError(f"no run {run_id or ''} in {settings.store}; there are {known}")
-    recipe = Recipe.model_validate(chosen[-1]["recipe"])
+    try:
+        recipe = Recipe.model_validate(chosen[-1]["recipe"])
+    except ValidationError as error:
+        where = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
+        text = f"the run {chosen[-1]['id']} was made by another version of polylm (its recipe differs in {where})"
+        raise StoreError(f"{text}: run it again, or name another with --run") from error
     return _Replay(settings, recipe)
 
 

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from polylm.model.config import Optimizer
 from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
 from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
@@ -37,7 +36,7 @@ from polylm.tasks.tokens.pairs import PackPairParams, PairParams
 from polylm.tasks.tokens.tokenizer import TokenizerParams
 from polylm.tasks.training.export import ExportParams
 from polylm.tasks.training.export import Source as CardSource
-from polylm.tasks.training.train import ModelParams, TrainParams
+from polylm.tasks.training.train import ModelParams, Optimizer, TrainParams
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 LID_176 = File(name="lid.176.ftz", sha256="8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83")
@@ -126,7 +125,7 @@ def sample() -> Recipe:
     """The embedded sample through every stage: minutes on two cores."""
     context, batch = 256, 16
     small = {"batch": batch, "precision": "fp32", "checkpoint_every": 20}
-    rate = Optimizer(peak_rate=2e-3, warmup_steps=10)
+    rate = Optimizer(peak_rate=5e-3, warmup_steps=10)
     return Recipe(
         sources={"sample": Source(path=str(SAMPLE / "documents.jsonl.gz"))},
         ingest=IngestParams(part_rows=32),
@@ -136,14 +135,14 @@ def sample() -> Recipe:
         pack_pairs=PackPairParams(context=context),
         curriculum=CurriculumParams(
             segments=(
-                SegmentParams(name="stage1", steps=80, non_english=0.30, pairs=0.02),
-                SegmentParams(name="stage2", steps=40, non_english=0.60, pairs=0.10),
+                SegmentParams(name="stage1", steps=120, non_english=0.30, pairs=0.02),
+                SegmentParams(name="stage2", steps=60, non_english=0.60, pairs=0.10),
             ),
             batch=batch,
         ),
         model=ModelParams(layers=4, width=128, heads=4, feed_forward=512, context=context),
-        stage1=TrainParams(segment="stage1", steps=80, optimizer=rate, **small),
-        stage2=TrainParams(segment="stage2", steps=40, optimizer=rate, **small),
+        stage1=TrainParams(segment="stage1", steps=120, optimizer=rate, **small),
+        stage2=TrainParams(segment="stage2", steps=60, optimizer=rate, **small),
         instructions=GenerateParams(
             languages=("en", "de", "es", "fr"),
             rounds=2,

@@ -11,6 +11,7 @@ Prefect caches and persists nothing. What follows was tried against a real serve
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -180,9 +181,8 @@ def _flow_run() -> Any:
 
 
 def _artifacts(value: Any) -> list[Artifact]:
-    """The artifacts in a flow's result: itself, or the fields of a small record of them."""
+    """The artifacts among a flow's arguments or in its result: itself, or the fields of a small record of them."""
     if isinstance(value, Artifact):
         return [value]
-    if isinstance(value, list | tuple):
-        return [item for entry in value for item in _artifacts(entry)]
-    return [item for entry in vars(value).values() for item in _artifacts(entry)] if hasattr(value, "__dict__") else []
+    entries = value if isinstance(value, list | tuple) else vars(value).values() if is_dataclass(value) else ()
+    return [artifact for entry in entries for artifact in _artifacts(entry)]

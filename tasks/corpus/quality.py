@@ -65,13 +65,19 @@ class ClassifierParams(Params):
     reference_kinds: tuple[str, ...] = Field(
         ("doc", "book"), description="Kinds of the positives.", source="PolyLM 3.1: Wikipedia, books"
     )
-    epochs: int = Field(5, ge=1, description="Passes over the examples.", source="fastText's default")
+    epochs: int = Field(
+        25,
+        ge=1,
+        description="Passes over the examples.",
+        source="fastText's tutorial; its default learns nothing of 100",
+    )
+    rate: float = Field(1.0, gt=0, description="Learning rate at the start.", source="fastText's tutorial")
     seed: int = Field(7, ge=0, description="Of the training.")
     min_examples: int = Field(
         20, ge=1, description="Of each class and fold; with fewer there is no classifier.", source="ours"
     )
     max_bytes: int = Field(
-        20_000_000, ge=1, description="Of a fold's examples; of more, a sample by hash.", unit="bytes", source="ours"
+        10_000_000, ge=1, description="Of a fold's examples; of more, a sample by hash.", unit="bytes", source="ours"
     )
 
 
@@ -142,7 +148,7 @@ def train_classifier(corpus: Corpus, params: ClassifierParams, work: Workspace) 
             text = sample.join()
             _shuffle_lines(text)
             model = work.out / f"{fold}.bin"
-            _in_fresh_process(_train_fasttext, str(text), str(model), params.epochs, params.seed)
+            _in_fresh_process(_train_fasttext, str(text), str(model), params)
     return {"examples": counts.tolist(), "used_bytes": [fold.kept for fold in folds], "has_model": enough}
 
 
@@ -410,12 +416,12 @@ def _shuffle_lines(path: Path) -> None:
         file.writelines(lines)
 
 
-def _train_fasttext(text: str, model: str, epochs: int, seed: int) -> None:
+def _train_fasttext(text: str, model: str, params: ClassifierParams) -> None:
     import fasttext
 
-    fasttext.train_supervised(
-        text, wordNgrams=2, minCount=1, epoch=epochs, dim=16, bucket=100_000, thread=1, seed=seed, verbose=0
-    ).save_model(model)
+    options = {"epoch": params.epochs, "lr": params.rate, "seed": params.seed, "thread": 1, "verbose": 0}
+    shape = {"wordNgrams": 2, "minCount": 1, "dim": 16, "bucket": 100_000}
+    fasttext.train_supervised(text, **options, **shape).save_model(model)
 
 
 def _in_fresh_process(function: Callable[..., None], *args: Any) -> None:

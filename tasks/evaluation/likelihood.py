@@ -143,16 +143,29 @@ def _read_samples(path: Path) -> list[dict[str, Any]]:
 def _accuracies(
     lm: Any, model: str, category: str, task: str, items: Mapping[str, Sequence[Item]]
 ) -> list[dict[str, Any]]:
-    scores = score_choices(lm, {f"{task.lower()}_{code}": items[code] for code in items})
+    fitting = {code: [item for item in of_language if _fits(lm, item)] for code, of_language in items.items()}
+    if empty := [code for code, of_language in fitting.items() if not of_language]:
+        raise EvaluationError(f"{task} in {', '.join(empty)}: no choice fits a context of {lm.max_length} tokens")
+    scores = score_choices(lm, {f"{task.lower()}_{code}": fitting[code] for code in fitting})
     rows: list[dict[str, Any]] = []
     for metric, (note, judge) in _METRICS.items():
         by_language = [
-            {"model": model, "category": category, "task": task, "language": code, "metric": metric, "note": note}
-            | _share_right(items[code], [judge(choices) for choices in of_items])
-            for code, of_items in zip(items, scores.values(), strict=True)
+            {"model": model, "category": category, "task": task, "language": code, "metric": metric}
+            | {"note": note + _left_out(len(items[code]) - len(fitting[code]))}
+            | _share_right(fitting[code], [judge(choices) for choices in of_items])
+            for code, of_items in zip(fitting, scores.values(), strict=True)
         ]
         rows += [*by_language, average(by_language)]
     return rows
+
+
+def _fits(lm: Any, item: Item) -> bool:
+    """Whether every choice leaves room for the separator; a long prompt is cut on its left, a choice cannot be."""
+    return all(len(lm.tok_encode(item.delimiter + choice)) < lm.max_length for choice in item.choices)
+
+
+def _left_out(count: int) -> str:
+    return f"; {count} left out, longer than the context" if count else ""
 
 
 def _share_right(items: Sequence[Item], guesses: Sequence[int]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from polylm.model.config import Guard, InitializeJob, ModelConfig, Optimizer, Segment, TrainJob, write_job
+from polylm.model.config import Guard, InitializeJob, ModelConfig, Segment, TrainJob, write_job
+from polylm.model.config import Optimizer as Optimizer  # part of the recipes, which see tasks only
 from polylm.model.config import Placement as Layout
 from polylm.model.launch import launch, run_module
 from polylm.tasks.corpus.language import LANGUAGES

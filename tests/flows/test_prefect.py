@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import prefect
@@ -26,12 +27,12 @@ from toy_stages import Piece, Pieces, ReadParams, read
 from polylm.flows.deployed import RunLog
 from polylm.flows.prefect_server import OFFLINE, prefect_server
 from polylm.tasks.prefect_runs import PrefectObserver, PrefectOrchestrator, boxed
-from polylm.tasks.run import run, session
+from polylm.tasks.run import StageFailed, run, session
 from polylm.tasks.settings import Settings
-from polylm.tasks.stage import NoParams
+from polylm.tasks.store import read_columns
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]
-DELAYS = (0.1, 0.1, 0.1)  # seconds before the retries of a stage, which are minutes outside tests
+RETRY_DELAYS = (0.1, 0.1, 0.1)  # seconds before the retries of a stage, which are minutes outside tests
 
 
 # ---- the server, and what it says
@@ -86,10 +87,10 @@ def states(url, task_run):
 
 
 def edges(url, flow_run):
-    """(from, to) of the run graph of one flow run, by name."""
-    graph = ask(url, f"/flow_runs/{flow_run}/graph-v2")
-    nodes = {key: node for key, node in graph["nodes"]}
-    return {(nodes[parent["id"]]["label"], node["label"]) for node in nodes.values() for parent in node["parents"]}
+    """(from, to) of the run graph of one flow run, by name; a sub-flow's label is "flow / run"."""
+    nodes = {key: node for key, node in ask(url, f"/flow_runs/{flow_run}/graph-v2")["nodes"]}
+    names = {key: node["label"].rpartition(" / ")[2] for key, node in nodes.items()}
+    return {(names[parent["id"]], names[key]) for key, node in nodes.items() for parent in node["parents"]}
 
 
 def lineage(record):
@@ -176,6 +177,15 @@ def test_sigterm_ends_the_run_in_time_with_its_code(ended_runs):
     assert code == 128 + signal.SIGTERM
     assert seconds < 15
     assert left == []
+
+
+def test_ctrl_c_while_the_server_starts_ends_it_too(home, third, tmp_path):
+    begun = Command(home, tmp_path / "store", third)
+    assert wait_until(lambda: begun.served(psutil.Process(begun.process.pid).children()), 30)
+    started = psutil.Process(begun.process.pid).children()
+    begun.process.send_signal(signal.SIGINT)
+    assert begun.process.wait(15) == 128 + signal.SIGINT
+    assert not any(map(is_alive, started))
 
 
 def test_the_next_run_ends_with_the_content_of_an_undisturbed_one(ended_runs, third_store):
@@ -283,31 +293,52 @@ def test_one_table_says_what_every_stage_did(deployed_run, server):
 # ---- toy stages in this process
 
 
-@pytest.fixture
-def toy(server, toy_folder, tmp_path, monkeypatch):
-    """Runs flows of toy stages in one Prefect flow; gives that flow run, its error, and the store."""
-    monkeypatch.setenv("PYTHONPATH", str(HELPERS))  # for ranks
+@pytest.fixture(scope="module")
+def toy(server, tmp_path_factory):
+    """Runs a flow of toy stages, one document a part, in one Prefect flow; says how that went."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HELPERS))  # for ranks
 
-    def run_in_prefect(flow, *texts):
-        store, seen = tmp_path / "store", {}
-        pieces = Pieces(*(Piece("toy", f"toy:{i}", (text,)) for i, text in enumerate(texts)))
+        def run_in_prefect(function, *texts, store=None):
+            folder = tmp_path_factory.mktemp("toy")
+            patch.setenv("TOY_FOLDER", str(folder))
+            return run_toy(function, texts, folder, store or folder / "store")
 
-        @prefect.flow(name="toy", persist_result=False)
-        def body():
-            seen["id"] = str(prefect.context.FlowRunContext.get().flow_run.id)
-            return boxed(inside)
+        yield run_in_prefect
 
-        def inside():
-            settings = Settings(store=store, workers=2)
-            observer = PrefectObserver(RunLog(), every_seconds=0)
-            with session(settings, observer=observer, orchestrator=PrefectOrchestrator(DELAYS)):
-                return flow(run(read, ReadParams(), pieces))
 
-        seen["state"] = body(return_state=True)
-        seen["store"] = store
-        return seen
+@dataclass
+class ToyRun:
+    """A run of toy stages: its flow run, the state that it ended in, its marks and its store."""
 
-    return run_in_prefect
+    id: str
+    state: prefect.State
+    folder: Path
+    store: Path
+
+    def times(self, name):
+        """How often something ran."""
+        return toys.times(self.folder / name)
+
+
+def run_toy(function, texts, folder, store):
+    pieces = Pieces(*(Piece("toy", f"toy:{i}", (text,)) for i, text in enumerate(texts)))
+    ids = []
+
+    @prefect.flow(name="toy", persist_result=False)
+    def body():
+        ids.append(str(prefect.context.FlowRunContext.get().flow_run.id))
+        return boxed(inside)
+
+    def inside():
+        observer = PrefectObserver(RunLog(), every_seconds=0)
+        with session(
+            Settings(store=store, workers=2), observer=observer, orchestrator=PrefectOrchestrator(RETRY_DELAYS)
+        ):
+            return function(run(read, ReadParams(), pieces))
+
+    state = body(return_state=True)
+    return ToyRun(ids[0], state, folder, store)
 
 
 def words_and_model(docs):
@@ -315,81 +346,74 @@ def words_and_model(docs):
     return toys.train_on_words(toys.build_words(docs))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def retried(toy):
     return toy(words_and_model, "calm weather", "unsteady weather", "fair weather")
 
 
-def test_a_stage_is_retried_after_what_may_pass_and_only_what_is_missing_runs_again(retried, server, toy_folder):
-    assert retried["state"].is_completed()
-    inner = flow_runs(server, parent_flow_run_id=[retried["id"]])
-
-    words = {task["name"]: task for task in task_runs(server, inner["build_words"]["id"], 3)}
-    assert states(server, words["count_words"])[-4:] == ["Running", "AwaitingRetry", "Retrying", "Completed"]
-    calm, unsteady = (toys.times(toy_folder / f"count_words-{word}") for word in ("calm", "unsteady"))
-    assert (calm, unsteady) == (1, toys.OWN_TRIES + 1)
-
-    model = {task["name"]: task for task in task_runs(server, inner["train_on_words"]["id"], 2)}
-    assert states(server, model["train_toy"])[-4:] == ["Running", "AwaitingRetry", "Retrying", "Completed"]
-    assert (toys.times(toy_folder / "train_toy"), toys.times(toy_folder / "rank")) == (2, 2)  # preempted once
-    assert states(server, model["total"])[-1] == "Completed"
-
-    # Edges cross from sub-flow to sub-flow in the graph of the flow around them, and follow the manifests within.
-    assert edges(server, retried["id"]) == {("read", "build_words"), ("build_words", "train_on_words")}
-    inside = {("count_words", "filter_short"), ("filter_short", "look_for_prefect")}
-    assert edges(server, inner["build_words"]["id"]) == inside
-    assert edges(server, inner["train_on_words"]["id"]) == {("total", "train_toy")}
-    whole = {("read", "count_words"), ("read", "look_for_prefect"), ("count_words", "total"), ("total", "train_toy")}
-    assert lineage(record_of(retried["store"])) == whole | inside
+def inner_tasks(url, flow_run, name, count):
+    """The sub-flow run of a name in a flow run, and its task runs by name."""
+    inner = flow_runs(url, parent_flow_run_id=[flow_run])[name]
+    return inner, {task["name"]: task for task in task_runs(url, inner["id"], count)}
 
 
-def test_progress_is_shown(toy, server):
-    toy(toys.build_words, "calm weather", "fair weather", "wild weather")
-    found = ask(server, "/artifacts/filter", {"artifacts": {"key": {"any_": ["count-words"]}}})
-    assert {(artifact["type"], artifact["data"]) for artifact in found} == {("progress", 100.0)}
+def test_a_stage_is_retried_after_what_may_pass_and_only_what_is_missing_runs_again(retried, server):
+    assert retried.state.is_completed()
+    _, shown = inner_tasks(server, retried.id, "build_words", 3)
+    assert states(server, shown["count_words"])[-4:] == ["Running", "AwaitingRetry", "Retrying", "Completed"]
+    assert states(server, shown["filter_short"])[-2:] == ["Running", "Completed"]
+    assert retried.times("count_words-calm") == retried.times("count_words-fair") == 1
+    assert retried.times("count_words-unsteady") == toys.OWN_TRIES + 1
 
 
-def test_what_is_in_the_store_ends_as_reused(toy, server):
-    toy(toys.build_words, "calm weather", "fair weather")
-    again = toy(toys.build_words, "calm weather", "fair weather")
-    inner = flow_runs(server, parent_flow_run_id=[again["id"]])["build_words"]
-    shown = task_runs(server, inner["id"], 3)
-    assert {(task["name"], task["state_name"], task["state_type"]) for task in shown} == {
-        (name, "Reused", "COMPLETED") for name in ("count_words", "filter_short", "look_for_prefect")
-    }
+def test_a_preempted_trainer_is_started_again(retried, server):
+    _, shown = inner_tasks(server, retried.id, "train_on_words", 2)
+    assert states(server, shown["train_toy"])[-4:] == ["Running", "AwaitingRetry", "Retrying", "Completed"]
+    assert retried.times("rank") == retried.times("train_toy") == 2
+
+
+def test_edges_cross_between_sub_flows_where_an_artifact_does(retried, server):
+    words, _ = inner_tasks(server, retried.id, "build_words", 3)
+    model, _ = inner_tasks(server, retried.id, "train_on_words", 2)
+    within = {("count_words", "filter_short"), ("filter_short", "look_for_prefect")}
+    assert edges(server, retried.id) == {("read", "build_words"), ("build_words", "train_on_words")}
+    assert edges(server, words["id"]) == within
+    assert edges(server, model["id"]) == {("total", "train_toy")}
+    across = {("read", "count_words"), ("read", "look_for_prefect"), ("count_words", "total")}
+    assert lineage(record_of(retried.store)) == within | across | {("total", "train_toy")}
+
+
+def test_progress_is_shown(retried, server):
+    inner, _ = inner_tasks(server, retried.id, "build_words", 3)
+    where = {"artifacts": {"flow_run_id": {"any_": [inner["id"]]}, "key": {"any_": ["count-words"]}}}
+    found = ask(server, "/artifacts/filter", where)
+    assert [(artifact["type"], artifact["data"]) for artifact in found] == [("progress", 100.0)] * 2  # one an attempt
+
+
+def test_workers_do_not_import_prefect(retried):
+    parts = sorted((retried.store / "parts" / "look_for_prefect").rglob("*.parquet"))
+    assert [read_columns(part)["imported"].to_pylist() for part in parts] == [[False]] * 3
+
+
+def test_what_is_in_the_store_ends_as_reused(toy, retried, server):
+    texts = "calm weather", "unsteady weather", "fair weather"
+    again = toy(toys.build_words, *texts, store=retried.store)
+    inner, shown = inner_tasks(server, again.id, "build_words", 3)
+    assert {(task["state_name"], task["state_type"]) for task in shown.values()} == {("Reused", "COMPLETED")}
     assert edges(server, inner["id"]) == {("count_words", "filter_short"), ("filter_short", "look_for_prefect")}
+    assert not again.times("count_words-calm")
 
 
-def test_a_mistake_of_the_users_fails_at_once_with_its_own_message(toy, server, toy_folder):
+def test_a_mistake_of_the_users_fails_at_once_with_its_own_message(toy, server):
     failed = toy(toys.build_numbers, "calm weather")
     message = "read_number toy.0: found 'calm', expected a number: mend the file"
-    inner = flow_runs(server, parent_flow_run_id=[failed["id"]])["build_numbers"]
-    (task,) = task_runs(server, inner["id"], 1)
-    assert states(server, task) == ["Pending", "Running", "Failed"]
-    for found in (task, inner, ask(server, f"/flow_runs/{failed['id']}")):
+    inner, shown = inner_tasks(server, failed.id, "build_numbers", 1)
+    assert states(server, shown["read_number"]) == ["Pending", "Running", "Failed"]
+    for found in (shown["read_number"], inner, ask(server, f"/flow_runs/{failed.id}")):
         assert (found["state"]["name"], found["state"]["message"]) == ("Failed", message)
-    assert toys.times(toy_folder / "read_number") == 1
-    with pytest.raises(Exception, match="expected a number"):
-        failed["state"].result()
-
-
-# ---- workers know no Prefect
-
-
-def test_workers_do_not_import_prefect(toy):
-    done = toy(toys.build_words, "calm weather", "fair weather")
-    with session(Settings(store=done["store"], workers=2)):
-        texts = Pieces(*(Piece("toy", f"toy:{i}", (f"{word} weather",)) for i, word in enumerate(("calm", "fair"))))
-        looked = run(toys.look_for_prefect, NoParams(), run(read, ReadParams(), texts))
-    found = [value for column in columns_of(done["store"], looked) for value in column]
-    assert found == [False, False]
-
-
-def columns_of(store, artifact):
-    from polylm.tasks.store import Store, read_columns
-
-    held = Store(store)
-    return [read_columns(held.part_path(artifact.stage, part.key))["imported"].to_pylist() for part in artifact.parts]
+    assert failed.times("read_number") == 1
+    with pytest.raises(StageFailed, match="expected a number"):
+        failed.state.result()
 
 
 def test_workers_of_a_process_whose_main_module_is_prefects_do_not_import_it(tmp_path):

@@ -1,0 +1,282 @@
+"""Perplexity is cc_net's, folds never score themselves, and cutoffs keep the shares that they promise."""
+
+import itertools
+import random
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polylm.kernels import normalize
+from polylm.tasks.corpus.quality import (
+    CUTOFFS,
+    ClassifierParams,
+    CutoffParams,
+    QualityModelParams,
+    Sample,
+    filter_quality,
+    fit_quality_cutoffs,
+    score_quality,
+    train_classifier,
+    train_quality_models,
+)
+from polylm.tasks.keys import file_digest
+from polylm.tasks.rules import judge
+from polylm.tasks.stage import NoParams, Workspace
+
+SMALL = QualityModelParams(min_reference_bytes=2_000, memory="32M")
+
+
+def workspace(folder):
+    for name in ("out", "scratch"):
+        (folder / name).mkdir(parents=True)
+    return Workspace(folder / "out", folder / "scratch", folder)
+
+
+@pytest.fixture(scope="module")
+def models(sample, programs, tmp_path_factory):
+    """Models of two languages, from the sample, as folders by language."""
+    folders = {}
+    for language in ("de", "zh"):
+        work = workspace(tmp_path_factory.mktemp(language))
+        assert train_quality_models(sample, SMALL, work, language)["has_model"]
+        folders[language] = work.out
+    return folders
+
+
+@pytest.fixture(scope="module")
+def classifier(sample, tmp_path_factory):
+    work = workspace(tmp_path_factory.mktemp("classifier"))
+    assert train_classifier(sample, ClassifierParams(), work)["has_model"]
+    return work.out
+
+
+def tokens_of(texts):
+    found = normalize.tokenize(texts)
+    bounds = itertools.pairwise(found.text_offsets)
+    return [found.text[first:last].tobytes().decode().split() for first, last in bounds]
+
+
+def in_language(sample, language, count):
+    rows = [
+        {name: values.filter(pa.array(np.asarray(part["language"].cast(pa.string())) == language))
+         for name, values in part.items()} for part in sample
+    ]  # fmt: skip
+    return {name: pa.concat_arrays([part[name].cast(pa.string()) if name == "language" else part[name] for part in rows])
+            .slice(0, count) for name in ("text", "language")}  # fmt: skip
+
+
+def test_perplexity_is_the_formula_of_cc_net_token_by_token(sample, models, tmp_path):
+    import kenlm
+
+    for language in models:
+        rows = in_language(sample, language, 25)
+        found = score_quality(rows, NoParams(), models, tmp_path)["perplexity"].to_pylist()
+        loaded = {fold: kenlm.Model(str(models[language] / f"{fold}.binary")) for fold in "01"}
+        for tokens, perplexity in zip(tokens_of(rows["text"]), found, strict=True):
+            slow = {}
+            for fold, model in loaded.items():
+                state, after, total = kenlm.State(), kenlm.State(), 0.0
+                model.BeginSentenceWrite(state)
+                for token in [*tokens, "</s>"]:
+                    total += model.BaseScore(state, token, after)
+                    state, after = after, state
+                slow[fold] = 10 ** (-total / (len(tokens) + 1))
+            nearest = min(slow.values(), key=lambda value: abs(value - perplexity))
+            assert perplexity == pytest.approx(nearest, abs=0.1)
+
+
+def test_no_document_is_scored_by_a_model_that_read_it(sample, models, tmp_path):
+    """A reference that a model has read is far less surprising to it than to the other one."""
+    import kenlm
+
+    part = sample[0]
+    kinds = np.isin(np.asarray(part["kind"].fill_null("")), SMALL.reference_kinds)
+    german = np.asarray(part["language"].cast(pa.string())) == "de"
+    rows = {name: part[name].filter(pa.array(kinds & german)) for name in ("text", "language")}
+    assert len(rows["text"]) >= 5
+    found = score_quality(rows, NoParams(), models, tmp_path)["perplexity"].to_pylist()
+    loaded = [kenlm.Model(str(models["de"] / f"{fold}.binary")) for fold in "01"]
+    for tokens, perplexity in zip(tokens_of(rows["text"]), found, strict=True):
+        both = [10 ** (-model.score(" ".join(tokens)) / (len(tokens) + 1)) for model in loaded]
+        assert perplexity == pytest.approx(max(both), rel=1e-3)
+
+
+def test_where_there_is_no_model_no_token_or_no_row_there_is_no_score(models, tmp_path):
+    rows = {"text": pa.array(["สวัสดี", "…", "Guten Tag"]), "language": pa.array(["th", "de", "de"])}
+    found = score_quality(rows, NoParams(), {**models, "th": tmp_path}, tmp_path)
+    assert [value is None for value in found["perplexity"].to_pylist()] == [True, True, False]
+    assert found["classifier"].to_pylist() == [None] * 3
+    empty = {"text": pa.array([], pa.string()), "language": pa.array([], pa.string())}
+    assert [len(values) for values in score_quality(empty, NoParams(), {}, tmp_path).values()] == [0, 0]
+
+
+def test_a_row_has_its_score_whatever_stands_around_it(sample, models, classifier):
+    rows = {name: sample[0][name] for name in ("text", "language")}
+    order = np.random.default_rng(1).permutation(len(rows["text"]))
+    found = score_quality(rows, NoParams(), models, classifier)
+    mixed = score_quality(
+        {name: values.take(pa.array(order)) for name, values in rows.items()}, NoParams(), models, classifier
+    )
+    for name, values in found.items():
+        assert values.take(pa.array(order)).equals(mixed[name])
+        assert values.null_count < len(values)
+
+
+def test_in_the_sample_twelve_languages_have_enough_reference_and_thai_and_hebrew_none(sample, tmp_path):
+    """As in the recipe `sample`, but with a bound that trains nothing: only the text is counted."""
+    counted = {}
+    for language in QualityModelParams().languages:
+        work = workspace(tmp_path / language)
+        metrics = train_quality_models(sample, QualityModelParams(min_reference_bytes=10**9), work, language)
+        assert list(work.out.iterdir()) == []
+        counted[language] = metrics
+    enough = {language for language, metrics in counted.items() if min(metrics["reference_bytes"]) >= 30_000}
+    assert len(enough) >= 12
+    assert not enough & {"th", "he"}
+    assert counted["th"]["why_none"] == (
+        f"the smaller fold has {min(counted['th']['reference_bytes']):,} bytes of reference, 1,000,000,000 are needed"
+    )
+
+
+def test_a_corpus_of_nothing_trains_nothing(work):
+    assert not train_quality_models([], SMALL, work, "de")["has_model"]
+    assert not train_classifier([], ClassifierParams(), work)["has_model"]
+    assert list(work.out.iterdir()) == []
+
+
+lines = st.lists(st.tuples(st.integers(0, 2**64 - 1), st.binary(min_size=1, max_size=9)), max_size=30)
+
+
+@settings(max_examples=30, deadline=None)
+@given(lines, st.integers(1, 100), st.randoms())
+def test_a_sample_is_of_the_hashes_and_not_of_the_order(lines, limit, order):
+    import tempfile
+    from pathlib import Path
+
+    lines = [(hash_, line.replace(b"\n", b" ")) for hash_, line in lines]
+    kept = []
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as folder:
+            sample = Sample(Path(folder) / "fold", limit)
+            for hash_, line in lines:
+                sample.add(hash_, line)
+            assert sample.seen == sum(len(line) for _, line in lines)
+            kept.append(sorted(sample.join().read_bytes().split(b"\n")[:-1]))
+            assert sum(map(len, kept[-1])) == sample.kept
+        order.shuffle(lines)
+    assert kept[0] == kept[1]
+    assert sum(map(len, kept[0])) <= limit or len({hash_ for hash_, _ in lines if hash_ == 0}) == 1
+    # The smallest threshold that fits: what one level more would add goes over the limit.
+    by_level = sorted(((64 - hash_.bit_length(), line) for hash_, line in lines), reverse=True)
+    expected, size = [], 0
+    for _, level in itertools.groupby(by_level, key=lambda pair: pair[0]):
+        own = [line for _, line in level]
+        if (size := size + sum(map(len, own))) > limit:
+            break
+        expected += own
+    assert kept[0] == sorted(expected) or (size > limit and not expected)
+
+
+def test_a_large_sample_is_between_half_of_its_limit_and_all_of_it(tmp_path):
+    draw = random.Random(1)
+    sample = Sample(tmp_path / "fold", 10_000)
+    for _ in range(20_000):
+        sample.add(draw.getrandbits(64), b"x" * 10)
+    assert 4_000 <= sample.kept <= 10_000
+    assert sample.seen == 200_000
+
+
+def test_two_trainings_of_the_classifier_give_the_same_bytes_whatever_the_order_of_parts(sample, classifier, work):
+    train_classifier(sample[::-1], ClassifierParams(), work)
+    for name in ("0.bin", "1.bin"):
+        assert file_digest(work.out / name) == file_digest(classifier / name)
+
+
+def test_the_classifier_tells_references_from_the_rest(sample, classifier):
+    likes, others = [], []
+    for part in sample:
+        scores = score_quality({name: part[name] for name in ("text", "language")}, NoParams(), {}, classifier)[
+            "classifier"
+        ]
+        for kind, score in zip(part["kind"].to_pylist(), scores.to_pylist(), strict=True):
+            if score is not None:
+                assert 0 <= score <= 1
+                (likes if kind in ClassifierParams().reference_kinds else others).append(score)
+    assert np.median(likes) > np.median(others)
+
+
+def test_words_that_look_like_fasttexts_own_change_no_label(work):
+    texts = [
+        f"__label__0 </s> text {chr(97 + i // 10)}{chr(97 + i % 10)} {'good' if i % 2 else 'bad'}" for i in range(40)
+    ]
+    rows = {
+        "text": pa.array(texts),
+        "language": pa.array(["en"] * 40),
+        "kind": pa.array(["doc" if i % 2 else "web" for i in range(40)]),
+    }
+    metrics = train_classifier([rows], ClassifierParams(min_examples=1), work)
+    assert metrics["has_model"]
+    assert np.array(metrics["examples"]).sum(axis=0).tolist() == [20, 20]
+    assert (work.out / "0.bin").exists()
+
+
+def scored(pairs, size=7):
+    return [
+        {
+            "language": pa.array([language for language, _, _ in pairs[i : i + size]], pa.string()).dictionary_encode(),
+            "perplexity": pa.array([perplexity for _, perplexity, _ in pairs[i : i + size]], pa.float32()),
+            "classifier": pa.array([score for _, _, score in pairs[i : i + size]], pa.float32()),
+        }
+        for i in range(0, len(pairs), size)
+    ]
+
+
+def test_head_middle_and_tail_have_their_shares():
+    draw = np.random.default_rng(3)
+    pairs = [
+        (language, float(value), None)
+        for language, scale in (("de", 5), ("th", 9))
+        for value in draw.lognormal(scale, 1, 3_000)
+    ]
+    pairs += [("he", None, None)] * 5
+    draw.shuffle(pairs)
+    pairs = [(str(language), None if value is None else float(value), None) for language, value, _ in pairs]
+    cutoffs = fit_quality_cutoffs(scored(pairs, 500), CutoffParams())
+    assert cutoffs.equals(fit_quality_cutoffs(scored(pairs[::-1], 333), CutoffParams()))
+    for row in cutoffs.to_pylist():
+        own = np.array(
+            [value for language, value, _ in pairs if language == row["language"] and value is not None], np.float32
+        )
+        assert row["documents"] == len(own)
+        if row["language"] == "he":
+            assert (row["head"], row["ceiling"], row["classifier_floor"]) == (None, None, None)
+            continue
+        for name, share in (("head", 0.3), ("middle", 0.6), ("ceiling", 0.9)):
+            assert (own <= row[name]).mean() == pytest.approx(share, abs=0.02)
+            assert row[name] == pytest.approx(np.quantile(own, share, method="inverted_cdf"), rel=1e-3)
+
+
+def test_no_documents_have_no_cutoffs():
+    table = fit_quality_cutoffs([], CutoffParams())
+    assert table.num_rows == 0
+    assert table.schema == pa.schema(list(CUTOFFS.items()))
+
+
+def test_the_worst_texts_have_their_reasons_and_what_has_no_model_is_not_judged():
+    pairs = [("en", float(value), value / 100) for value in range(1, 101)] + [("th", None, None)]
+    cutoffs = fit_quality_cutoffs(scored(pairs), CutoffParams())
+    rows = scored(pairs, len(pairs))[0]
+    seen = {"language": rows["language"]} | {
+        name: rows[name].cast(pa.float64()).fill_null(np.nan).to_numpy() for name in ("perplexity", "classifier")
+    }
+    rules = filter_quality(seen, NoParams(), cutoffs)
+    nulls = np.asarray(rows["perplexity"].is_null())
+    reasons = judge(rules, nulls, "filter_quality").to_pylist()
+    assert reasons[90:100] == ["tail_perplexity"] * 10
+    assert reasons[:4] == ["unlike_reference"] * 4
+    assert reasons[4:90] == [None] * 86
+    assert reasons[100] is None
+    assert not rules["tail_perplexity"].judged[100]

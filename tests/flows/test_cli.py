@@ -1,0 +1,297 @@
+"""The command line: what it prints where, its exit codes, and one clear line for every mistake."""
+
+import gzip
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from samples import MODEL, ODD_TEXTS, call, command, environment, write_jsonl
+
+from polylm.flows import cli
+
+LINE = json.dumps({"text": "Some text that is long enough to be a document of its own."})
+
+
+@pytest.fixture
+def polylm(capsys, monkeypatch, tmp_path):
+    """The command, called in this process: its exit code, what it printed, and what it said beside it."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_here(*words):
+        monkeypatch.setattr(sys, "argv", ["polylm", *map(str, words)])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return code, *capsys.readouterr()
+
+    return run_here
+
+
+@pytest.fixture
+def mistake(polylm):
+    """What a command says that ends with exit code 2: on stderr alone, without a traceback."""
+
+    def run_here(*words):
+        code, out, err = polylm(*words)
+        assert (code, out) == (2, ""), err
+        assert "Traceback" not in err
+        said = [line for line in err.splitlines() if line.startswith("polylm: ")]
+        assert len(said) == 1, err
+        return said[0].removeprefix("polylm: ") + err.partition(said[0])[2].rstrip()
+
+    return run_here
+
+
+def ingest(*more):
+    return ("run", "corpus", "--until", "clean", "--workers", 0, "--no-prefect", "--store", "store", *more)
+
+
+# Mistakes -------------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_recipe_lists_those_that_there_are(mistake):
+    assert (
+        mistake("run", "smaple") == "no recipe 'smaple': there are " + mistake("plan", "x").partition("there are ")[2]
+    )
+    assert "sample" in mistake("run", "smaple")
+    assert "corpus" in mistake("recipe", "smaple")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("text", "--set text: expected --set a.b=VALUE"),
+        ("nothing.at_all=1", "--set nothing.at_all=1: no field 'nothing'; there are flow, sources, ingest,"),
+        ("ingest.part_row=1", "--set ingest.part_row=1: no field 'ingest.part_row'; there are part_rows,"),
+        ("ingest.part_rows=0", "ingest.part_rows: Input should be greater than or equal to 1, found 0"),
+        ("ingest.part_rows=many", 'ingest.part_rows: Input should be a valid integer, unable to parse string as an integer, found "many"'),
+        ("floors.lowest=1.5", "floors.lowest: Input should be less than or equal to 1, found 1.5"),
+        ("language_model=/no/such/file", "/no/such/file is no file; a model is set by the path of its file"),
+    ],
+)  # fmt: skip
+def test_a_field_that_does_not_exist_or_a_value_out_of_bounds(mistake, change, said):
+    assert mistake("plan", "sample", "--set", change).startswith(said)
+
+
+def test_an_unknown_stage_lists_those_that_there_are(mistake, tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
+    said = mistake("plan", "corpus", "--source", "a=a.jsonl", "--until", "celan", "--store", "store")
+    assert said.startswith("--until celan: no such stage in the recipe corpus; it has ingest, clean,")
+
+
+def test_a_recipe_without_sources_says_how_to_give_some(mistake):
+    for verb in ("run", "plan"):
+        assert mistake(verb, "corpus").startswith("the recipe corpus has no sources: give --source NAME=PATH")
+
+
+def test_a_source_must_have_a_name_and_a_path(mistake):
+    assert mistake("plan", "corpus", "--source", "a.jsonl").startswith("--source a.jsonl: expected --source NAME=PATH")
+    assert "made of letters, digits, - and _" in mistake("plan", "corpus", "--source", "a/b=x")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("nothing", None, "does not exist"),
+        ("empty.jsonl", b"", "empty"),
+        ("empty.jsonl.gz", gzip.compress(b""), "empty|no document|no record"),
+        ("binary.jsonl", bytes(range(256)) * 64, "binary|no document|not .*JSON|no record"),
+        ("binary.unknown", b"\x7fELF\x02\x01\x01" + bytes(200), "format|binary|unknown"),
+        ("cut.jsonl.gz", gzip.compress((LINE + "\n").encode() * 500)[:-30], "cut|truncated|ends|incomplete"),
+        ("cut.parquet", b"PAR1" + b"\x00" * 50, "parquet|Parquet"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_named(mistake, tmp_path, name, content, said):
+    import re
+
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    message = mistake(*ingest("--source", f"mine={name}"))
+    assert name in message
+    assert re.search(said, message), message
+
+
+def test_a_folder_without_files_is_named(mistake, tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert "source mine: folder has no files" in mistake(*ingest("--source", "mine=folder"))
+
+
+def test_bad_records_are_counted_and_kept_and_the_good_ones_go_on(polylm, tmp_path):
+    lines = [
+        LINE.encode(),
+        b'{"text": "\xff\xfe"}',
+        b"[1, 2]",
+        b'{"title": "no text"}',
+        b'{"text": 5}',
+        b'{"text": "cut',
+        b"null",
+    ]
+    (tmp_path / "mixed.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    code, out, _ = polylm(*ingest("--source", "mine=mixed.jsonl", "--json"))
+    assert code == 0
+    report = json.loads(out)["stages"][0]
+    assert report["rows"] == 1
+    assert report["rows"] + sum(report["reasons"].values()) == len(lines)
+    assert any("UTF-8" in reason for reason in report["reasons"])
+    assert any("text" in reason for reason in report["reasons"])
+
+
+def test_a_store_that_cannot_be_written(mistake, tmp_path):
+    (tmp_path / "a.jsonl").write_text(LINE)
+    (tmp_path / "file").write_text("")
+    said = mistake("run", "corpus", "--source", "a=a.jsonl", "--store", "file/store", "--workers", 0, "--no-prefect")
+    assert said == f"the store {tmp_path}/file/store cannot be written (Not a directory): choose another with --store"
+
+
+def test_a_model_with_another_digest_is_refused(mistake, tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv("POLYLM_MODELS", str(tmp_path / "models"))
+    (tmp_path / "a.jsonl").write_text(LINE)
+    run = ("run", "corpus", "--source", "a=a.jsonl", "--store", "store", "--workers", 0, "--no-prefect")
+    assert mistake(*run).startswith("lid.176.ftz is not in ")
+    (tmp_path / "models" / "lid.176.ftz").write_bytes(b"another model")
+    assert "lid.176.ftz has sha256" in mistake(*run)
+
+
+@pytest.mark.parametrize("workers", [-1, "two"])
+def test_a_number_of_workers_that_is_none(polylm, workers):
+    code, out, err = polylm("plan", "sample", "--workers", workers)
+    assert (code, out) in ((2, ""), (1, ""))
+    assert "workers" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("why", "sample.0.0"), "no run  in store; there are none: `polylm run sample` makes one"),
+        (("why", "sample.0.0", "--run", "x"), "no run x in store; there are none"),
+        (("show", "clean"), "no stage 'clean' in the runs of "),
+        (("show", "clean/abc"), "0 artifacts clean/abc* in "),
+        (("export", "corpse", "out"), "export corpse: expected corpus, tokenizer or model"),
+    ],
+)
+def test_what_is_not_in_the_store_is_named(mistake, words, said):
+    assert mistake(*words, "--store", "store").startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("doc", "said"),
+    [
+        ("sample.99.0", "no document sample.99.0: sample has parts 0 to "),
+        ("sample.0.999", "no document sample.0.999: sample has parts 0 to "),
+        ("nobody", "no document 'nobody': give an id, or SOURCE.PART.ROW with SOURCE one of sample"),
+        ("other.0.0", "no document 'other.0.0': give an id, or SOURCE.PART.ROW with SOURCE one of sample"),
+    ],
+)
+def test_an_unknown_document_says_what_there_is(mistake, third_store, doc, said):
+    assert mistake("why", doc, "--store", third_store).startswith(said)
+
+
+@pytest.mark.skipif(not MODEL.exists(), reason="the language model is not there: `make install` fetches it")
+@pytest.mark.serial
+def test_a_language_with_no_text_and_odd_texts_go_through_the_data_stages(polylm, tmp_path):
+    """Texts of hardly any language, of which no model can be trained; every one gets a verdict."""
+    write_jsonl(tmp_path / "odd.jsonl", [{"text": text, "id": str(i)} for i, text in enumerate(ODD_TEXTS)])
+    code, out, err = polylm(
+        *("run", "corpus", "--source", "odd=odd.jsonl", "--store", "store", "--workers", 0, "--no-prefect", "--json"),
+        *("--set", "ingest.part_rows=5"),
+    )
+    assert code == 0, err
+    stages = {report["stage"]: report for report in json.loads(out)["stages"]}
+    assert stages["ingest"]["rows"] == stages["clean"]["rows"] == stages["select"]["rows"] == len(ODD_TEXTS)
+    assert stages["drop_empty"]["reasons"] == {"empty": 4}
+    code, out, _ = polylm("why", "odd.0.1", "--store", "store")
+    assert out.startswith("odd.0.1  rejected by drop_empty: empty")
+
+
+# What it prints -------------------------------------------------------------------------------------------------
+
+
+def test_data_goes_to_stdout_and_the_rest_to_stderr(polylm, tmp_path):
+    (tmp_path / "a.jsonl").write_text(LINE)
+    code, out, err = polylm(*ingest("--source", "a=a.jsonl", "--json"))
+    assert code == 0
+    assert {report["stage"] for report in json.loads(out)["stages"]} >= {"ingest", "clean"}
+    assert [line.split()[0] for line in err.splitlines()][:2] == ["ingest", "clean"]
+
+
+def test_everything_that_reads_prints_json(polylm, third_store):
+    store = ("--store", third_store)
+    for words in (("recipes",), ("recipe", "sample"), ("stages",), ("status", *store), ("show", "select", *store)):
+        code, out, err = polylm(*words, "--json")
+        assert (code, err) == (0, "")
+        assert json.loads(out)
+        code, plain, _ = polylm(*words)
+        assert code == 0
+        assert plain.strip()
+        assert not plain.lstrip().startswith(("{", "["))
+
+
+def test_a_recipe_says_where_each_value_comes_from(polylm):
+    _, out, _ = polylm("recipe", "sample", "--set", "floors.lowest=0.2", "--json")
+    rows = {row["field"]: row for row in json.loads(out)}
+    assert (rows["floors.lowest"]["value"], rows["floors.lowest"]["origin"]) == (0.2, "option")
+    assert (rows["ingest.part_rows"]["value"], rows["ingest.part_rows"]["origin"]) == (32, "recipe")
+    assert rows["floors.highest"]["origin"] == "default"
+    assert "FineWeb2" in rows["floors.highest"]["source"]
+
+
+def test_show_prints_rows_of_a_stage_and_of_an_artifact(polylm, third_store):
+    _, out, _ = polylm("show", "clean", "--rows", 40, "--store", third_store, "--json")
+    rows = json.loads(out)
+    assert len(rows) == 40
+    assert {"part", "text", "chars"} <= rows[0].keys()
+    _, out, _ = polylm("status", "--store", third_store, "--json")
+    artifact = next(s["artifact"] for s in json.loads(out)[-1]["stages"] if s["stage"] == "clean")
+    _, out, _ = polylm("show", artifact, "--rows", 40, "--store", third_store, "--json")
+    assert json.loads(out) == rows
+
+
+def test_verify_finds_nothing_in_a_good_store_and_names_what_is_damaged(polylm, third_copy):
+    code, out, _ = polylm("verify", "--store", third_copy)
+    assert code == 0
+    assert out.splitlines()[-1].endswith("files checked, 0 damaged")
+    paths = sorted((third_copy / "parts" / "clean").rglob("*.parquet"))[:2]
+    cut, flipped = (path.read_bytes() for path in paths)
+    for path in paths:
+        path.unlink()  # a hard link to what other tests read
+    paths[0].write_bytes(cut[:-9])
+    paths[1].write_bytes(flipped[:300] + bytes([flipped[300] ^ 1]) + flipped[301:])
+    code, out, _ = polylm("verify", "--store", third_copy, "--json")
+    assert code == 1
+    damaged = json.loads(out)["damaged"]
+    assert len(damaged) == 2
+    assert all(any(str(path) in line for line in damaged) for path in paths)
+
+
+def test_help_imports_nothing_heavy():
+    """Which is what keeps it under half a second; measured by what is imported, because clocks differ."""
+    program = (
+        "import sys, json; sys.argv = ['polylm', '--help']\n"
+        "from polylm.flows.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
+    )
+    heavy = {"pyarrow", "prefect", "torch", "numba", "numpy", "pydantic", "transformers", "deepspeed", "fasttext"}
+    assert not heavy & set(json.loads(done.stderr.splitlines()[-1]))
+    assert "run" in done.stdout
+
+
+def test_a_mistake_exits_with_2_and_a_broken_pipe_with_nothing_said():
+    assert call(command("run", "smaple"), code=2) == ""
+    words = " ".join(command("stages"))
+    done = subprocess.run(["bash", "-c", f"{words} | head -1"], env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
