@@ -20,6 +20,7 @@ from polylm.tasks.corpus.quality import (
     train_quality_models,
 )
 from polylm.tasks.corpus.select import select
+from polylm.tasks.corpus.split import assign_split
 from polylm.tasks.corpus.text import filter_text, measure_text
 from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
@@ -36,6 +37,8 @@ class Corpus:
     about: Artifact  # kind, url, licence, ... as ingested, without the raw text
     docs: Artifact
     language: Artifact
+    split: Artifact
+    wanted: tuple[Artifact, ...]  # the gates before the costly measures
     selected: Artifact
 
 
@@ -46,6 +49,7 @@ def build_corpus(recipe: Recipe) -> Corpus:
     docs, about = run(clean, recipe.clean, raw), raw.without("text")
     language = run(identify_language, recipe.language, docs, adopt(recipe.language_model))
     wanted = (run(drop_empty, NoParams(), docs), run(want_languages, recipe.wanted, language))
+    split = run(assign_split, recipe.split, docs, about, where=wanted)
     text = run(measure_text, recipe.statistics, docs, language, where=wanted)
     models = run(train_quality_models, recipe.quality_models, about, docs, language, where=wanted)
     classifier = run(train_classifier, recipe.classifier, about, docs, language, where=wanted)
@@ -61,5 +65,5 @@ def build_corpus(recipe: Recipe) -> Corpus:
     )
     keepers = run(choose_keepers, NoParams(), docs, clusters, where=gates)
     gates = (*gates, run(drop_duplicates, NoParams(), docs, keepers))
-    selected = run(select, recipe.select, about, docs, language, where=gates)
-    return Corpus(about, docs, language, selected)
+    selected = run(select, NoParams(), about, language, where=gates)
+    return Corpus(about, docs, language, split, wanted, selected)

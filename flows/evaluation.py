@@ -24,7 +24,7 @@ def export_and_evaluate(
     base = run(export, recipe.export, models.base, tokenizer, shares)
     chat = run(export, recipe.export_tuned, tuned, tokenizer, shares)
     run(write_samples, recipe.samples, models.base, tokenizer)
-    by_bytes = run(train_byte_models, recipe.byte_models, docs, language, selected)
+    by_bytes = run(train_byte_models, recipe.byte_models, docs, language, corpus.split, selected)
     identifier = adopt(recipe.language_model)
     before = run(evaluate, recipe.evaluate_untrained, by_bytes, identifier, untrained)
     after = run(evaluate, recipe.evaluate, by_bytes, identifier, base, chat)

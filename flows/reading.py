@@ -130,7 +130,10 @@ def _export_corpus(here: Session, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     rows = 0
     for index, part in enumerate(selected.parts):
-        tables = [_read_part(here, stage, index) for stage in ("clean", "ingest", "identify_language", "select")]
+        tables = [
+            _read_part(here, stage, index)
+            for stage in ("clean", "ingest", "identify_language", "assign_split", "select")
+        ]
         columns = {name: table[name] for table in reversed(tables) for name in table.schema.names}
         kept = pa.table(columns).filter(pc.is_valid(columns["weight"]))
         rows += kept.num_rows

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
 from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
-from polylm.tasks.corpus.select import SelectParams
+from polylm.tasks.corpus.split import SplitParams
 from polylm.tasks.corpus.text import StatisticsParams, TextParams
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.documents.ingest import IngestParams
@@ -90,7 +90,7 @@ class Recipe(Params):
     cutoffs: CutoffParams = Field(CutoffParams(), description="Percentiles of quality.")
     bands: BandParams = Field(BandParams(), description="Signatures and bands of the search for duplicates.")
     clusters: ClusterParams = Field(ClusterParams(), description="How alike duplicates are.")
-    select: SelectParams = Field(SelectParams(), description="What is held out.")
+    split: SplitParams = Field(SplitParams(), description="What is held out.")
     tokenizer: TokenizerParams = Field(TokenizerParams(), description="The vocabulary.")
     pack: PackParams = Field(PackParams(), description="Rows of documents.")
     pairs: PairParams = Field(PairParams(), description="Which lines of aligned pages are pairs.")

@@ -36,11 +36,11 @@ class Models:
 @flow
 def build_tokens(recipe: Recipe, corpus: Corpus) -> Tokens:
     """From a corpus to packed rows of tokens and a curriculum."""
-    docs, language, selected = corpus.docs, corpus.language, corpus.selected
-    tokenizer = run(train_tokenizer, recipe.tokenizer, docs, language, selected)
+    docs, language, split, selected = corpus.docs, corpus.language, corpus.split, corpus.selected
+    tokenizer = run(train_tokenizer, recipe.tokenizer, docs, language, split, selected)
     tokens = run(encode, NoParams(), docs, selected, tokenizer)
-    packed = run(pack, recipe.pack, tokens, language, selected, tokenizer)
-    lines = run(cut_pairs, recipe.pairs, corpus.about, docs, language, selected)
+    packed = run(pack, recipe.pack, tokens, language, split, selected, tokenizer)
+    lines = run(cut_pairs, recipe.pairs, corpus.about, docs, language, split, where=corpus.wanted)
     pairs = run(pack_pairs, recipe.pack_pairs, lines, tokenizer)
     return Tokens(tokenizer, packed, pairs, run(plan_curriculum, recipe.curriculum, packed, pairs))
 

@@ -30,7 +30,7 @@ def tree(tmp_path_factory):
     (copy / "tasks/corpus/emoji.py").write_text(stage, encoding="utf-8")
     (copy / "tests/corpus").mkdir(parents=True, exist_ok=True)
     (copy / "tests/corpus/test_emoji.py").write_text(test, encoding="utf-8")
-    _insert(copy / "flows/recipes.py", "    select: SelectParams", recipe)
+    _insert(copy / "flows/recipes.py", "    split: SplitParams", recipe)
     _insert(
         copy / "flows/recipes.py",
         "from polylm.tasks.corpus.language",

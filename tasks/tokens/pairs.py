@@ -65,9 +65,11 @@ class PackPairParams(PackParams):
         return ("pairs",)
 
 
-@files(reads=["text", "language", "extra", "weight", "split", DOC], writes=PAIR, version=1)
+@files(reads=["text", "language", "extra", "split", DOC], writes=PAIR, version=2)
 def cut_pairs(corpus: Corpus, params: PairParams) -> pa.Table:
-    """Cut pairs of lines from selected pages that are aligned with a page in the pivot language.
+    """Cut pairs of lines from pages that are aligned with a page in the pivot language.
+
+    Rules for running text do not judge lines, so the flow shows pages before those gates.
 
     Pages are aligned if their `extra` has the same `align` and `source`; line k belongs to line k where both pages have
     the same number of lines. Not cut: a page whose language is not the declared one (mostly untranslated); lines that
@@ -128,12 +130,12 @@ class _Page:
 
 
 def _pages(rows: Rows) -> Iterator[_Page]:
-    """The selected pages that are aligned with others."""
+    """The pages that are aligned with others."""
     names = ["text", "language", "extra", "split", DOC]
     table = pa.table({name: rows[name] for name in names})
-    chosen = pc.and_(pc.is_valid(rows["text"]), pc.is_valid(rows["weight"]))
     # Few documents are aligned: only those are parsed.
-    chosen = pc.and_(chosen, pc.fill_null(pc.match_substring(rows["extra"], '"align"'), False))
+    has_page = pc.fill_null(pc.match_substring(rows["extra"], '"align"'), False)
+    chosen = pc.and_(pc.is_valid(rows["text"]), has_page)
     for row in table.filter(chosen).to_pylist():
         extra = json.loads(row["extra"])
         declared = extra.get("lang_declared", row["language"])

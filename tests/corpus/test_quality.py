@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +32,7 @@ SMALL = QualityModelParams(min_reference_bytes=2_000, memory="32M")
 
 
 def workspace(folder):
-    for name in ("out", "scratch"):
+    for name in ("out", "scratch", "shared"):
         (folder / name).mkdir(parents=True)
     return Workspace(folder / "out", folder / "scratch", folder)
 
@@ -59,13 +61,18 @@ def tokens_of(texts):
     return [found.text[first:last].tobytes().decode().split() for first, last in bounds]
 
 
-def in_language(sample, language, count):
+def in_language(sample, language, count, kinds=None):
+    """The first documents in a language, and of some kinds."""
     rows = [
-        {name: values.filter(pa.array(np.asarray(part["language"].cast(pa.string())) == language))
-         for name, values in part.items()} for part in sample
-    ]  # fmt: skip
-    return {name: pa.concat_arrays([part[name].cast(pa.string()) if name == "language" else part[name] for part in rows])
-            .slice(0, count) for name in ("text", "language")}  # fmt: skip
+        (text, language)
+        for part in sample
+        for text, own, kind in zip(
+            part["text"].to_pylist(), part["language"].to_pylist(), part["kind"].to_pylist(), strict=True
+        )
+        if own == language and (kinds is None or kind in kinds)
+    ]
+    texts, languages = zip(*rows[:count], strict=True)
+    return {"text": pa.array(texts), "language": pa.array(languages)}
 
 
 def test_perplexity_is_the_formula_of_cc_net_token_by_token(sample, models, tmp_path):
@@ -92,10 +99,7 @@ def test_no_document_is_scored_by_a_model_that_read_it(sample, models, tmp_path)
     """A reference that a model has read is far less surprising to it than to the other one."""
     import kenlm
 
-    part = sample[0]
-    kinds = np.isin(np.asarray(part["kind"].fill_null("")), SMALL.reference_kinds)
-    german = np.asarray(part["language"].cast(pa.string())) == "de"
-    rows = {name: part[name].filter(pa.array(kinds & german)) for name in ("text", "language")}
+    rows = in_language(sample, "de", None, SMALL.reference_kinds)
     assert len(rows["text"]) >= 5
     found = score_quality(rows, NoParams(), models, tmp_path)["perplexity"].to_pylist()
     loaded = [kenlm.Model(str(models["de"] / f"{fold}.binary")) for fold in "01"]
@@ -153,9 +157,6 @@ lines = st.lists(st.tuples(st.integers(0, 2**64 - 1), st.binary(min_size=1, max_
 @settings(max_examples=30, deadline=None)
 @given(lines, st.integers(1, 100), st.randoms())
 def test_a_sample_is_of_the_hashes_and_not_of_the_order(lines, limit, order):
-    import tempfile
-    from pathlib import Path
-
     lines = [(hash_, line.replace(b"\n", b" ")) for hash_, line in lines]
     kept = []
     for _ in range(2):

@@ -41,7 +41,7 @@ def reasons(texts, languages, params=None):
     ("text", "reason"),
     [
         (GOOD, None),
-        (GOOD.partition(" Nobody")[0], "gopher_short_doc"),
+        (GOOD.partition(" An old")[0], "gopher_short_doc"),
         ("\n\n".join([GOOD, GOOD]), "dup_para_frac"),
         (LINES, "line_punct_ratio"),
         (

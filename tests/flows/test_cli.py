@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -104,13 +105,10 @@ def test_a_source_must_have_a_name_and_a_path(mistake):
         ("empty.jsonl.gz", gzip.compress(b""), "empty|no document|no record"),
         ("binary.jsonl", bytes(range(256)) * 64, "binary|no document|not .*JSON|no record"),
         ("binary.unknown", b"\x7fELF\x02\x01\x01" + bytes(200), "format|binary|unknown"),
-        ("cut.jsonl.gz", gzip.compress((LINE + "\n").encode() * 500)[:-30], "cut|truncated|ends|incomplete"),
         ("cut.parquet", b"PAR1" + b"\x00" * 50, "parquet|Parquet"),
     ],
 )
 def test_a_source_that_cannot_be_read_is_named(mistake, tmp_path, name, content, said):
-    import re
-
     if content is not None:
         (tmp_path / name).write_bytes(content)
     message = mistake(*ingest("--source", f"mine={name}"))
@@ -141,6 +139,16 @@ def test_bad_records_are_counted_and_kept_and_the_good_ones_go_on(polylm, tmp_pa
     assert report["rows"] + sum(report["reasons"].values()) == len(lines)
     assert any("UTF-8" in reason for reason in report["reasons"])
     assert any("text" in reason for reason in report["reasons"])
+
+
+def test_of_a_truncated_source_what_is_whole_is_read_and_the_rest_is_a_bad_record(polylm, tmp_path):
+    lines = "".join(json.dumps({"text": f"Document {i * 7919 % 1000}."}) + "\n" for i in range(900)).encode()
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(lines)[:-30])
+    code, out, _ = polylm(*ingest("--source", "mine=cut.jsonl.gz", "--json"))
+    assert code == 0
+    report = json.loads(out)["stages"][0]
+    assert 500 < report["rows"] < 900
+    assert report["reasons"] == {"truncated gzip: the file ends inside the compressed data": 1}
 
 
 def test_a_store_that_cannot_be_written(mistake, tmp_path):
@@ -207,7 +215,7 @@ def test_a_language_with_no_text_and_odd_texts_go_through_the_data_stages(polylm
     assert code == 0, err
     stages = {report["stage"]: report for report in json.loads(out)["stages"]}
     assert stages["ingest"]["rows"] == stages["clean"]["rows"] == stages["select"]["rows"] == len(ODD_TEXTS)
-    assert stages["drop_empty"]["reasons"] == {"empty": 4}
+    assert stages["drop_empty"]["reasons"] == {"empty": 5}
     code, out, _ = polylm("why", "odd.0.1", "--store", "store")
     assert out.startswith("odd.0.1  rejected by drop_empty: empty")
 

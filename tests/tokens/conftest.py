@@ -41,9 +41,9 @@ def sentences(count=40):
 
 
 def workspace(folder: Path) -> Workspace:
-    for name in ("out", "scratch"):
+    for name in ("out", "scratch", "shared"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    return Workspace(folder / "out", folder / "scratch")
+    return Workspace(folder / "out", folder / "scratch", folder / "shared")
 
 
 @pytest.fixture(scope="session")

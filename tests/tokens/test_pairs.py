@@ -18,7 +18,7 @@ PAGES = [
 ]
 
 
-def corpus_of(pages, *, unselected=(), valid=(), declared=None):
+def corpus_of(pages, *, empty=(), valid=(), declared=None):
     numbers = range(len(pages))
     extras = [
         {"align": align, "source": "help", "lang_declared": (declared or {}).get(i, language)}
@@ -26,10 +26,9 @@ def corpus_of(pages, *, unselected=(), valid=(), declared=None):
     ]
     return [
         {
-            "text": pa.array([text for _, _, text in pages], pa.string()),
+            "text": pa.array([None if i in empty else text for i, (_, _, text) in enumerate(pages)], pa.string()),
             "language": pa.array([language for language, _, _ in pages]).dictionary_encode(),
             "extra": pa.array([json.dumps(extra) if extra["align"] else None for extra in extras], pa.string()),
-            "weight": pa.array([None if i in unselected else 1 for i in numbers], pa.uint8()),
             "split": pa.array(["valid" if i in valid else "train" for i in numbers]),
             "doc": pa.array([100 + i for i in numbers], pa.int64()),
         }
@@ -60,9 +59,9 @@ def test_short_and_long_lines_make_no_pair():
     assert texts(table) == [("de", "End of page", "Ende der Seite")]
 
 
-def test_a_rejected_page_gives_no_pair():
-    assert {row["align"] for row in cut_pairs(corpus_of(PAGES, unselected={1}), PairParams()).to_pylist()} == {"help/2"}
-    assert cut_pairs(corpus_of(PAGES, unselected={0, 3}), PairParams()).num_rows == 0
+def test_an_emptied_page_gives_no_pair():
+    assert {row["align"] for row in cut_pairs(corpus_of(PAGES, empty={1}), PairParams()).to_pylist()} == {"help/2"}
+    assert cut_pairs(corpus_of(PAGES, empty={0, 3}), PairParams()).num_rows == 0
 
 
 def test_a_page_in_another_language_than_declared_gives_no_pair():

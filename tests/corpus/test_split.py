@@ -1,4 +1,4 @@
-"""The corpus as a view: cells, and a split that keeps a page's translations together."""
+"""A split that keeps a page's translations together, and the corpus as a view of cells."""
 
 import json
 
@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from polylm.tasks.corpus.select import SelectParams, select
+from polylm.tasks.corpus.select import select
+from polylm.tasks.corpus.split import SplitParams, assign_split
+from polylm.tasks.stage import NoParams
 
 
 def rows_of(texts, *, kinds=None, aligned=None, languages=None):
@@ -24,11 +26,11 @@ def rows_of(texts, *, kinds=None, aligned=None, languages=None):
 
 
 def splits(rows, **params):
-    return select(rows, SelectParams(**params))["split"].to_pylist()
+    return assign_split(rows, SplitParams(**params))["split"].to_pylist()
 
 
 def test_every_document_has_weight_one_and_a_cell_of_language_and_kind():
-    table = select(rows_of(["a", "b"], kinds=["doc", None], languages=["de", "th"]), SelectParams())
+    table = select(rows_of(["a", "b"], kinds=["doc", None], languages=["de", "th"]), NoParams())
     assert table["weight"].to_pylist() == [1, 1]
     assert table["cell"].to_pylist() == ["de/doc", "th/text"]
 
@@ -66,4 +68,4 @@ def test_another_field_that_holds_the_word_is_no_page():
 
 
 def test_no_rows_are_no_view():
-    assert select(rows_of([]), SelectParams()).num_rows == 0
+    assert select(rows_of([]), NoParams()).num_rows == 0

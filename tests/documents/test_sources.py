@@ -1,0 +1,95 @@
+"""Sources become pieces in order, known by content; what is missing or empty is named, with the way out."""
+
+import json
+
+import pytest
+
+from polylm.tasks.documents.ingest import IngestParams
+from polylm.tasks.documents.sources import Source, Sources, list_files
+from polylm.tasks.keys import digest
+from polylm.tasks.store import Store
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store").open()
+
+
+def write(path, count=3):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": f"{path.name} {i}"}) + "\n" for i in range(count)))
+    return path
+
+
+def pieces(store, split_bytes=1 << 30, **paths):
+    sources = Sources({name: Source(path=str(path)) for name, path in paths.items()})
+    return sources.pieces(IngestParams(split_bytes=split_bytes), store)
+
+
+def test_pieces_are_in_order_of_source_path_and_range(store, tmp_path):
+    for name in ("b.jsonl", "a.jsonl", "deep/c.jsonl"):
+        write(tmp_path / "many" / name)
+    lone = write(tmp_path / "z.jsonl", 40)
+    found = pieces(store, 200, zeta=tmp_path / "many", alpha=lone)
+    assert [piece.label for piece in found[:3]] == ["zeta:a.jsonl", "zeta:b.jsonl", "zeta:c.jsonl"]
+    starts = [piece.range.start for piece in found[3:]]
+    assert starts == sorted(starts)
+    assert len(starts) > 3
+    assert found[4].label == f"alpha:z.jsonl@{starts[1]}"
+
+
+def test_a_source_is_a_file_a_folder_or_a_glob_without_what_is_hidden(tmp_path):
+    for name in ("a.jsonl", "b.txt", ".hidden.jsonl", ".git/c.jsonl", "deep/d.jsonl"):
+        write(tmp_path / name)
+    assert [path.name for path in list_files("s", str(tmp_path / "a.jsonl"))] == ["a.jsonl"]
+    assert [path.name for path in list_files("s", str(tmp_path))] == ["a.jsonl", "b.txt", "d.jsonl"]
+    assert [path.name for path in list_files("s", str(tmp_path / "*.jsonl"))] == ["a.jsonl"]
+    assert [path.name for path in list_files("s", str(tmp_path / "**/*.jsonl"))] == ["a.jsonl", "d.jsonl"]
+
+
+def test_a_hidden_folder_above_a_source_hides_nothing(tmp_path):
+    write(tmp_path / ".cache" / "a.jsonl")
+    assert len(list_files("s", str(tmp_path / ".cache"))) == 1
+
+
+def test_identity_is_content_and_how_it_is_read_and_no_path(store, tmp_path):
+    first, second = write(tmp_path / "one" / "a.jsonl"), tmp_path / "two" / "b.jsonl"
+    second.parent.mkdir()
+    second.write_bytes(first.read_bytes())
+    one, two = pieces(store, x=first, y=second)
+    assert digest(one.identity) == digest(two.identity)
+    assert str(tmp_path) not in json.dumps(one.identity)
+    mapped = Sources({"x": Source(path=str(first), fields={"text": "body"})}).pieces(IngestParams(), store)
+    assert digest(mapped[0].identity) != digest(one.identity)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (None, None, r"source mine: .*nothing does not exist; give --source mine=PATH"),
+        ("empty.jsonl", b"", r"source mine: .*empty.jsonl: the file is empty"),
+        ("binary.jsonl", bytes(range(256)) * 9, r"source mine: .*binary.jsonl.*binary"),
+        ("odd.xyz", b"text", r"source mine: .*odd.xyz.*format"),
+    ],
+)
+def test_what_cannot_be_read_is_named_with_its_source(store, tmp_path, name, content, message):
+    path = tmp_path / (name or "nothing")
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        pieces(store, mine=path)
+
+
+def test_an_empty_folder_and_an_empty_file_of_a_given_format_are_named(store, tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match=r"source mine: .*folder has no files; give --source mine=PATH"):
+        pieces(store, mine=tmp_path / "folder")
+    (tmp_path / "nothing").touch()
+    given = Sources({"mine": Source(path=str(tmp_path / "nothing"), format="jsonl")})
+    with pytest.raises(ValueError, match=r"source mine: .*nothing is empty"):
+        given.pieces(IngestParams(), store)
+
+
+def test_a_source_has_no_fields_that_mean_nothing():
+    with pytest.raises(ValueError, match="rolle"):
+        Source(path="x", rolle="corpus")
