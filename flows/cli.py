@@ -21,6 +21,7 @@ app = App(
     name="polylm",
     help="From raw multilingual text to an evaluated, instruction-tuned language model.",
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `main` says that the run goes on from there
 )
 
 Sources = Annotated[
@@ -212,7 +213,7 @@ def main() -> None:
     """Run the command; turn a user's mistake into one line and exit 2."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app()
+        app(sys.argv[1:])
     except KeyboardInterrupt:
         _end("interrupted; the same command goes on from here", 128 + signal.SIGINT)
     except BrokenPipeError:

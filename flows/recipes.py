@@ -219,10 +219,7 @@ def resolve(
     name: str, sources: Sequence[str] = (), changes: Sequence[str] = (), settings: Settings | None = None
 ) -> Recipe:
     """A recipe by name with `NAME=PATH` sources added and `a.b=VALUE` fields set; ValueError says what is wrong."""
-    known = all_recipes()
-    if name not in known:
-        raise ValueError(f"no recipe {name!r}: there are {', '.join(sorted(known))}")
-    values = known[name]().model_dump(mode="json")
+    values = _named(name).model_dump(mode="json")
     for text in sources:
         key, path = _split(text, "--source", "NAME=PATH")
         if not key.replace("-", "").replace("_", "").isalnum():
@@ -242,9 +239,16 @@ def resolve(
 
 def origins(name: str, sources: Sequence[str] = (), changes: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Every value of a resolved recipe with where it comes from: the default and its source, the recipe, an option."""
-    default, named = Recipe(), all_recipes()[name]()
+    default, named = Recipe(), _named(name)
     resolved = resolve(name, sources, changes) if sources or changes or named.sources else named
     return list(_leaves(resolved, named, default, ""))
+
+
+def _named(name: str) -> Recipe:
+    known = all_recipes()
+    if name not in known:
+        raise ValueError(f"no recipe {name!r}: there are {', '.join(sorted(known))}")
+    return known[name]()
 
 
 def _leaves(resolved: Any, named: Any, default: Any, path: str) -> Any:
