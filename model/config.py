@@ -53,6 +53,9 @@ class Segment(Frozen):
     shares: dict[str, Annotated[float, Field(gt=0)]] = Field(
         min_length=1, description="Mixture cell to its share of the rows; normalised to one."
     )
+    dealt: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default={}, description="Rows of each cell that earlier jobs dealt from these files; it goes on behind them."
+    )
 
 
 class Optimizer(Frozen):

@@ -130,7 +130,8 @@ def _whole_units(shares: Sequence[float]) -> Integers:
 class Sampler:
     """Deals the rows of every step of a job.
 
-    A cell goes on where it stopped when the next segment has the same files; other files start at their first row.
+    A cell goes on where it stopped when the next segment has the same files; other files start at their first row, or
+    behind what `Segment.dealt` says that earlier jobs dealt.
     """
 
     def __init__(
@@ -201,7 +202,7 @@ class Sampler:
         return _after(start, local + 1, self._skip) - 1 - start
 
     def _dealt_before(self, number: int, cell: str) -> int:
-        total = 0
+        total = self._segments[number].dealt.get(cell, 0)
         for earlier in reversed(range(number)):
             segment = self._segments[earlier]
             if segment.files != self._segments[number].files:

@@ -115,6 +115,7 @@ def _tie_to_parent() -> None:
     """In a worker: lead a process group, and kill it as soon as the parent is gone, whatever ended it."""
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)  # standard output is the command's, for data; libraries write there what they like
     # One thread each: the workers are the parallelism.
     os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
     pa.set_cpu_count(1)

@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -236,7 +237,8 @@ class Store:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                print(f"waiting for {key[:16]}, held by {file.read().strip() or 'another run'}", flush=True)  # noqa: T201
+                holder = file.read().strip() or "another run"
+                print(f"waiting for {key[:16]}, held by {holder}", file=sys.stderr, flush=True)  # noqa: T201
                 fcntl.lockf(file, fcntl.LOCK_EX)
             file.truncate(0)
             file.write(f"{socket.gethostname()} pid {os.getpid()}")

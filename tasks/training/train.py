@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,10 +87,12 @@ def pretrain(
 ) -> Mapping[str, Any]:
     """Train a segment of the curriculum from the weights before it, to its exact mixture, through DeepSpeed.
 
+    Its rows are dealt behind those of the segments before it, so that no row comes again before its cell is used up.
     Goes on from the last checkpoint after any death, bit for bit on the same layout. Equal on CPUs of one kind for one
     placement; other layouts agree up to rounding.
     """
-    shares = planned_rows(plan).get(params.segment)
+    planned = planned_rows(plan)
+    shares = planned.get(params.segment)
     if shares is None:
         names = ", ".join(dict.fromkeys(plan["segment"].to_pylist()))
         raise StageError(f"pretrain: the curriculum has no segment {params.segment!r}; it has {names}")
@@ -97,7 +101,10 @@ def pretrain(
             f"pretrain {params.segment}: {params.steps} steps of {params.batch} rows are not the {sum(shares.values())} "
             "rows of the curriculum; set steps and batch alike in both"
         )
-    result = _train(params, shares, [*packed.values(), *pairs.values()], start, work)
+    dealt: Counter[str] = Counter()
+    for rows in takewhile(lambda rows: rows is not shares, planned.values()):
+        dealt.update(rows)
+    result = _train(params, shares, [*packed.values(), *pairs.values()], start, work, dealt=dealt)
     own = plan.filter(pc.equal(plan["segment"], params.segment))
     if wrong := deviations(own, result["rows"]):
         shown = "; ".join(wrong[:5])
@@ -118,7 +125,13 @@ def finetune(params: TrainParams, packed: Mapping[str, Path], start: Path, work:
 
 
 def _train(
-    params: TrainParams, shares: Mapping[str, int], packed: list[Path], start: Path, work: Workspace
+    params: TrainParams,
+    shares: Mapping[str, int],
+    packed: list[Path],
+    start: Path,
+    work: Workspace,
+    *,
+    dealt: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Run the ranks on a job in `scratch`, which survives a crash, and keep weights, metrics and events."""
     folder = work.scratch / "training"
@@ -128,7 +141,13 @@ def _train(
         folder=str(folder),
         model=ModelConfig.model_validate_json((start / "config.json").read_text(encoding="utf-8")),
         segments=[
-            Segment(name=params.segment, steps=params.steps, files=[str(path) for path in packed], shares=dict(shares))
+            Segment(
+                name=params.segment,
+                steps=params.steps,
+                files=[str(path) for path in packed],
+                shares=dict(shares),
+                dealt=dict(dealt or {}),
+            )
         ],
         languages=list(params.languages),
         batch=params.batch,

@@ -81,6 +81,14 @@ def test_a_cell_goes_on_in_the_next_segment_where_it_stopped(packed):
     assert Counter(place.cell for place in dealt) == {"en/web": 28, "de/book": 8, "th/web": 4}
 
 
+def test_a_job_that_is_told_what_was_dealt_before_goes_on_as_the_next_segment_would(packed):
+    together = sampler(packed, steps=(5, 5))
+    dealt = Counter(place.cell for step in range(5) for place in together.rows_of_step(step))
+    own = Segment(name="stage-1", steps=5, files=packed, shares=SHARES, dealt=dict(dealt))
+    apart = Sampler([own], context=32, batch=4, seed=1)
+    assert [apart.rows_of_step(step) for step in range(5)] == [together.rows_of_step(step) for step in range(5, 10)]
+
+
 def test_rows_lie_in_cells_of_their_name(packed):
     deal = sampler(packed)
     files = deal.files_of_segment(0)
