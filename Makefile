@@ -17,7 +17,7 @@ export NUMBA_CACHE_DIR := $(CACHE)/numba
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help run install test check format bench torture clean system packages cache
+.PHONY: help run install test check format bench goldens torture clean system packages cache
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,6 +53,10 @@ bench: ## run one comparison: make bench ONLY=name
 	  { echo "make bench ONLY=name; names: $$(ls benchmarks | sed -n 's/\.py$$//p' | xargs)" >&2; exit 2; }
 	@$(MAKE) --no-print-directory install EXTRA=dev
 	@$(BIN)/python benchmarks/$(ONLY).py
+
+goldens: ## write tests/goldens.json anew, after a stage's version was raised
+	@$(MAKE) --no-print-directory install EXTRA=dev
+	@PYTHONPATH=tests/helpers $(BIN)/python -m goldens
 
 torture: install ## kill the whole sample run at seeded moments and compare (KILLS=8 SEED=0)
 	@$(BIN)/python -P benchmarks/torture.py

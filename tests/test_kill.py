@@ -26,7 +26,9 @@ KILLS = 8
 
 @pytest.fixture
 def words(third, tmp_path):
-    return command("run", "sample", *third_options(third), "--store", tmp_path / "store", "--workers", 2, "--no-prefect")
+    return command(
+        "run", "sample", *third_options(third), "--store", tmp_path / "store", "--workers", 2, "--no-prefect"
+    )
 
 
 def begin(words):
@@ -74,7 +76,9 @@ def test_a_run_that_is_killed_eight_times_ends_with_the_content_of_an_undisturbe
         kills += 1
         in_flight.append(len(workers))
         killed = time.monotonic()
-        assert wait_until(lambda alive=everything: not any(map(is_alive, alive)), 10), [_cmdline(process) for process in everything]
+        assert wait_until(lambda alive=everything: not any(map(is_alive, alive)), 10), [
+            _cmdline(process) for process in everything
+        ]
         assert time.monotonic() - killed < 10
         assert half_written(store) == []
     assert kills == KILLS
@@ -99,7 +103,8 @@ def test_a_run_that_is_asked_to_end_does_so_and_the_next_goes_on_from_there(
     store = tmp_path / "store"
     (store / "parts").mkdir(parents=True)
     running = begin(words)
-    workers, everything = stop_when(running, store, 5, 0.1, with_signal)
+    # Past the 13 files of the one job of `ingest`: then both workers have parts to clean.
+    workers, everything = stop_when(running, store, 16, 0.1, with_signal)
     assert len(workers) >= 2
     asked = time.monotonic()
     _, err = running.communicate(timeout=60)

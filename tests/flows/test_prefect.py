@@ -24,7 +24,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from samples import HELPERS, ROOT, command, environment, half_written, is_alive, snapshot, third_options, wait_until
 from toy_stages import Piece, Pieces, ReadParams, read
 
-from polylm.flows.deployed import RunLog
+from polylm.flows.deployed import RunLog, drain
 from polylm.flows.prefect_server import OFFLINE, prefect_server
 from polylm.tasks.prefect_runs import PrefectObserver, PrefectOrchestrator, boxed
 from polylm.tasks.run import StageFailed, run, session
@@ -53,6 +53,7 @@ def server(home, ended_runs):
         patch.setenv("PREFECT_HOME", str(home))
         with prefect_server(home / "server.log") as url, temporary_settings({PREFECT_API_URL: url}):
             yield url
+            drain()
 
 
 def ask(url, path, body=None):

@@ -1,4 +1,4 @@
-"""Content digests of the data stages on a third of the sample; as a command, it writes them: `python goldens.py`."""
+"""Content digests of the data stages on a third of the sample; as a command, it writes them: `PYTHONPATH=tests/helpers python -m goldens`."""
 
 import json
 import sys

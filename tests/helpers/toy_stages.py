@@ -52,9 +52,7 @@ class ReadParams(Params):
     part_rows: int = Field(5, ge=1, description="Most documents of a part.")
 
 
-@files(
-    reads=[], writes={"text": pa.string(), "label": pa.dictionary(pa.int8(), pa.string())}, each="file"
-)
+@files(reads=[], writes={"text": pa.string(), "label": pa.dictionary(pa.int8(), pa.string())}, each="file")
 def read(piece: Piece, params: ReadParams):
     """Cut a piece into parts; a text that begins with "bad" is a bad record."""
     good = [text for text in piece.texts if not text.startswith("bad")]
@@ -63,7 +61,9 @@ def read(piece: Piece, params: ReadParams):
         labels = ["short" if len(text) < 8 else "long" for text in texts]
         yield pa.table({"text": texts, "label": pa.array(labels).dictionary_encode()})
     bad = [text for text in piece.texts if text.startswith("bad")]
-    return pa.table({"reason": pa.array(["begins with bad"] * len(bad), pa.string()), "found": pa.array(bad, pa.string())})
+    return pa.table(
+        {"reason": pa.array(["begins with bad"] * len(bad), pa.string()), "found": pa.array(bad, pa.string())}
+    )
 
 
 @measure(reads=["text"], writes={"chars": pa.uint32(), "vowels": pa.uint32()})
@@ -94,9 +94,7 @@ class FloorParams(Params):
     lowest: float = Field(0.0, ge=0, description="No floor is below.")
 
 
-@files(
-    reads=["label", "chars"], writes={"label": pa.string(), "floor": pa.float64()}, cheap=True
-)
+@files(reads=["label", "chars"], writes={"label": pa.string(), "floor": pa.float64()}, cheap=True)
 def fit_floors(corpus, params: FloorParams) -> pa.Table:
     """Fit each label's lowest number of characters: half of its mean."""
     sums = {}

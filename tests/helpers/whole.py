@@ -1,5 +1,6 @@
 """The whole flow on a third of the sample's documents, small enough for tests; a scripted server writes the instructions."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -78,9 +79,9 @@ class Whole:
         return [*command("run", "sample", *options, "--store", store, "--workers", workers, "--no-prefect"), *more]
 
     def run(self, *more, server=None, store=None, workers=2, **variables):
-        """Run it; the reports of the stages as a list of dicts."""
-        words = self.words("--json", *more, server=server, store=store, workers=workers)
-        return json.loads(call(words, **variables))["stages"]
+        """Run it; the entries of the stages in the run's record."""
+        call(self.words(*more, server=server, store=store, workers=workers), **variables)
+        return json.loads(max(((store or self.store) / "runs").glob("*.json")).read_text())["stages"]
 
     def copy(self, store, *, without=()):
         """Copy the store by hard links, and leave out what some stages made; `pretrain:stage2` is one of two trainings."""
@@ -89,7 +90,7 @@ class Whole:
             stage, _, segment = name.partition(":")
             shutil.rmtree(store / "parts" / stage, ignore_errors=True)
             for folder in (store / "folders" / stage).glob("*"):
-                if segment in ("", params_of(folder).get("segment")):
+                if segment in ("", params_of(folder).get("segment", "")):
                     shutil.rmtree(folder)
         return Whole(self.file, store, self.server)
 
@@ -110,9 +111,12 @@ class Whole:
 
     def tables(self, stage, index=-1):
         """The tables of all parts of an artifact, by label."""
-        artifact = self.artifact(stage, index)
-        paths = {part.label: Store(self.store).part_path(stage, part.key) for part in artifact.parts}
-        return {label: read_columns(path) for label, path in paths.items()}
+        return {label: read_columns(path) for label, path in self.paths(stage, index).items()}
+
+    def paths(self, stage, index=-1):
+        """The files of all parts of an artifact, by label."""
+        parts = self.artifact(stage, index).parts
+        return {part.label: Store(self.store).part_path(stage, part.key) for part in parts}
 
     def table(self, stage, index=-1):
         """All parts as one table."""
@@ -127,6 +131,17 @@ class Whole:
         stage = "finetune" if segment == "finetune" else "pretrain"
         folders = (self.store / "folders" / stage).glob("*")
         return next(folder for folder in folders if params_of(folder).get("segment") == segment)
+
+
+def made_once(folder, make):
+    """A folder that one of several processes fills; the others wait until it is done."""
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            make(folder)
+            (folder / "done").touch()
+    return folder
 
 
 def copy_store(source, target):

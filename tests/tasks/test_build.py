@@ -46,7 +46,10 @@ def failed(stage, params, store, files, **more):
 
 def test_rows_that_where_rejects_are_not_shown_and_become_null(store):
     text = lay(store, "docs", text=pa.array(TEXTS), chars=pa.array([3, 0, 13, 0, 4], pa.uint32()))
-    where = [verdicts(store, "g1", None, "empty", None, "empty", None), verdicts(store, "g2", "x", None, None, None, None)]
+    where = [
+        verdicts(store, "g1", None, "empty", None, "empty", None),
+        verdicts(store, "g2", "x", None, None, None, None),
+    ]
     table, record = made(toys.count_words, NoParams(), store, [text], where=where)
     assert table["words"].to_pylist() == [None, None, 2, None, 1]
     assert table["seen"].to_pylist() == [None, None, True, None, True]
@@ -83,14 +86,18 @@ def test_numbers_reach_a_gate_with_null_as_nan_and_are_not_judged(store):
 
 
 def test_a_nan_that_a_gate_made_itself_fails_it(store):
-    columns = lay(store, "c", chars=pa.array([1, 1, 0, 1, 1], pa.uint32()), vowels=pa.array([1, 0, 0, 1, 1], pa.uint32()))
+    columns = lay(
+        store, "c", chars=pa.array([1, 1, 0, 1, 1], pa.uint32()), vowels=pa.array([1, 0, 0, 1, 1], pa.uint32())
+    )
     found = failed(toys.divide, NoParams(), store, [columns])
     assert found.message == "divide: rule few_vowels is NaN in row 2, where no column is null: guard the division"
     assert found.mistake
 
 
 def test_a_nan_where_a_column_is_null_keeps_the_row(store):
-    columns = lay(store, "c", chars=pa.array([None, 2, 1, 1, 1], pa.uint32()), vowels=pa.array([0, 1, 1, 1, 1], pa.uint32()))
+    columns = lay(
+        store, "c", chars=pa.array([None, 2, 1, 1, 1], pa.uint32()), vowels=pa.array([0, 1, 1, 1, 1], pa.uint32())
+    )
     table, _ = made(toys.divide, NoParams(), store, [columns])
     assert table[REASON].to_pylist() == [None] * 5
 
@@ -100,7 +107,10 @@ def test_the_digest_of_what_a_gate_kept_ignores_the_reasons(store):
     low = lay(store, "m", maybe=pa.array([0.0, 1, 1, 1, 1]), name=pa.array(["x"] * 5))
     odd = lay(store, "n", maybe=pa.array([1.0, 1, 1, 1, 1]), name=pa.array(["y", *"xxxx"]))
     all_kept = lay(store, "o", maybe=pa.array([1.0, 1, 1, 1, 1]), name=pa.array(["x"] * 5))
-    kept = [made(toys.judge_maybe, params, store, [files], key=str(i) * 64)[1].kept for i, files in enumerate([low, odd, all_kept])]
+    kept = [
+        made(toys.judge_maybe, params, store, [files], key=str(i) * 64)[1].kept
+        for i, files in enumerate([low, odd, all_kept])
+    ]
     assert kept[0] == kept[1] != kept[2]
 
 

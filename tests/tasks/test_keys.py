@@ -3,6 +3,8 @@
 import datetime
 import subprocess
 import sys
+from collections import defaultdict
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -52,8 +54,7 @@ def in_chunks(kind, values, cuts):
     ends = [0, *sorted(cut % (len(values) + 1) for cut in cuts), len(values)]
     padding = values[:1] or [None]
     pieces = [
-        array(kind, [*padding, *values[start:stop], *padding]).slice(1, stop - start)
-        for start, stop in zip(ends[:-1], ends[1:], strict=True)
+        array(kind, [*padding, *values[start:stop], *padding]).slice(1, stop - start) for start, stop in pairwise(ends)
     ]
     return pa.chunked_array(pieces, kind)
 
@@ -95,8 +96,8 @@ def test_other_values_have_another_content(one, other):
 
 
 def test_null_is_neither_empty_nor_zero_and_boundaries_count():
-    def of(values, kind=pa.string()):
-        return keys.content(pa.array(values, kind))
+    def of(values, kind=None):
+        return keys.content(pa.array(values, kind or pa.string()))
 
     assert of([None]) != of([""])
     assert of([None], pa.int64()) != of([0], pa.int64())
@@ -125,24 +126,22 @@ def test_a_digest_does_not_depend_on_the_order_of_names():
 
 def test_a_key_changes_with_stage_version_and_identity():
     found = {
-        keys.job_key(name, version, {"reads": reads}) for name in ("a", "b") for version in (1, 2) for reads in ("x", "y")
+        keys.job_key(name, version, {"reads": reads})
+        for name in ("a", "b")
+        for version in (1, 2)
+        for reads in ("x", "y")
     }
     assert len(found) == 8
 
 
 @given(st.integers(0, 2**15 - 1), st.integers(0, 2**24 - 1), st.integers(0, 2**24 - 1))
 def test_an_address_is_read_back_and_numbers_are_in_the_order_of_documents(source, part, row):
-    names = {source: "wiki-th.2024"}
     doc = keys.number(source, part) + row
     text = f"wiki-th.2024.{part}.{row}"
-    assert keys.address(doc, _At(names)) == text
+    assert keys.address(doc, defaultdict(lambda: "wiki-th.2024")) == text
     assert keys.parse_address(text, ["a", "wiki-th.2024"]) == ("wiki-th.2024", part, row)
     assert doc < 2**63
     assert (doc >> 48, doc >> 24 & 2**24 - 1, doc & 2**24 - 1) == (source, part, row)
-
-
-class _At(dict):
-    """A list of sources of which one is known."""
 
 
 @pytest.mark.parametrize("text", ["wiki", "wiki.1", "other.1.2", "wiki.x.2", "wiki.1.-2", "1.2", ""])

@@ -84,7 +84,10 @@ def test_a_costly_result_that_comes_out_equal_makes_the_run_do_less_than_at_most
 def test_a_gate_that_fails_in_a_plan_says_so(settings):
     with session(settings):
         counts = run(toys.count, NoParams(), run(toys.read, toys.ReadParams(), toys.Pieces(*toys.toy_pieces())))
-    with pytest.raises(StageFailed, match="divide toy.0: divide: rule few_vowels is NaN"), session(settings, mode="plan"):
+    with (
+        pytest.raises(StageFailed, match=r"divide toy\.0: divide: rule few_vowels is NaN"),
+        session(settings, mode="plan"),
+    ):
         run(toys.divide, NoParams(), counts)
 
 

@@ -89,9 +89,9 @@ def test_at_most_two_jobs_a_worker_are_in_flight(pool, store, toy_folder):
     taken = []
 
     def source():
-        for job in jobs(toys.count, NoParams(), store, 12):
-            taken.append(job.label)
-            yield job
+        for one in jobs(toys.count, NoParams(), store, 12):
+            taken.append(one.label)
+            yield one
 
     for ended, _ in enumerate(two.run(source())):
         assert len(taken) - ended <= 4 + 1
@@ -116,7 +116,7 @@ def test_a_killed_worker_is_named_with_its_job_and_the_others_finish(pool, store
 
 
 def test_a_worker_killed_from_outside_costs_no_job(pool, store, toy_folder):
-    two, notices = pool(2)
+    two, _ = pool(2)
     victim = meet(two, store, toy_folder).pop()
     os.kill(victim, signal.SIGKILL)
     found = outcomes(two, jobs(toys.count, NoParams(), store, 6))
@@ -134,7 +134,7 @@ def test_an_oserror_is_retried(pool, store, toy_folder, workers):
     assert (toy_folder / "mark-stumbled at text 1").stat().st_size == 3
 
 
-def test_an_oserror_that_lasts_is_given_up_after_four_tries_and_hinders_no_other_job(pool, store, toy_folder, monkeypatch):
+def test_an_oserror_that_lasts_is_given_up_after_four_tries_and_hinders_no_other_job(pool, store, toy_folder):
     two, _ = pool(2)
     meet(two, store, toy_folder)
     found = outcomes(two, jobs(toys.fail, toys.FailParams(stumbles=("text 1",), times=99), store, 4))

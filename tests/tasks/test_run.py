@@ -77,8 +77,8 @@ def test_two_runs_at_once_both_end_well_and_a_long_job_is_done_once(tmp_path, to
 def test_one_error_lists_all_failing_jobs_and_the_others_are_kept(tmp_path, toy_folder):
     params = toys.FailParams(mistakes=("one", "one ."), crashes=("tail of the part . .",))
     with pytest.raises(StageFailed) as caught, session(Settings(store=tmp_path / "store", workers=2)) as here:
-        met = run(toys.meet, NoParams(), docs())
-        run(toys.fail, params, docs())
+        run(toys.fail, params, docs(), run(toys.meet, NoParams(), docs()))
+    met = here.artifacts["meet"]
     assert len({part.record.facts["pid"] for part in met.parts}) == 2
     text = str(caught.value)
     assert text.startswith("3 jobs of fail failed, the others are kept:\n")
@@ -113,7 +113,11 @@ def test_in_is_kept_and_rejected_by_reason_counted_from_files(settings):
         pieces = toys.toy_pieces(4)
         chosen = toys.toy_flow(pieces, labels=toys.LabelParams(labels=("long",)))
     root = here.store
-    bad = sum(read_columns(path).num_rows for path in (root.root / "parts" / "read").rglob("*.parquet") if "." not in path.stem)
+    bad = sum(
+        read_columns(path).num_rows
+        for path in (root.root / "parts" / "read").rglob("*.parquet")
+        if "." not in path.stem
+    )
     rows = [read_columns(root.part_path("read", part.key)).num_rows for part in here.artifacts["read"].parts]
     assert sum(rows) + bad == sum(len(piece.texts) for piece in pieces)
     for name in ("count", "count_words", "encode", "choose", "keep_labels", "keep_long"):
@@ -130,9 +134,7 @@ def test_in_is_kept_and_rejected_by_reason_counted_from_files(settings):
         report = next(report for report in here.reports if report.stage == name)
         assert report.reasons == reasons
         assert reasons
-    kept = sum(
-        pc.sum(read_columns(root.part_path("choose", part.key))["weight"]).as_py() or 0 for part in chosen.parts
-    )
+    kept = sum(pc.sum(read_columns(root.part_path("choose", part.key))["weight"]).as_py() or 0 for part in chosen.parts)
     assert kept + len(rejected) == sum(rows)
 
 
@@ -170,7 +172,10 @@ def test_parts_are_numbered_by_source_and_place(settings):
         pieces = [*toys.toy_pieces(2, "a"), *toys.toy_pieces(1, "b")]
         made = run(toys.read, toys.ReadParams(), toys.Pieces(*pieces))
     assert [part.label for part in made.parts] == [*(f"a.{i}" for i in range(6)), *(f"b.{i}" for i in range(3))]
-    assert [part.number for part in made.parts] == [*(i << 24 for i in range(6)), *(1 << 48 | i << 24 for i in range(3))]
+    assert [part.number for part in made.parts] == [
+        *(i << 24 for i in range(6)),
+        *(1 << 48 | i << 24 for i in range(3)),
+    ]
 
 
 def test_until_stops_building_after_that_stage(settings):
@@ -200,7 +205,10 @@ def test_a_damaged_part_is_named_by_the_run_that_needs_it(settings):
         made = docs()
     path = Store(settings.store).part_path("read", made.parts[4].key)
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(StageFailed, match=rf"count toy.4: .*{path} is damaged .*: delete it") as caught, session(settings):
+    with (
+        pytest.raises(StageFailed, match=rf"count toy.4: .*{path} is damaged .*: delete it") as caught,
+        session(settings),
+    ):
         run(toys.count, NoParams(), docs())
     assert caught.value.is_mistake
     assert len(records_of(settings.store, "count")) == 8

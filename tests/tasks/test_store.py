@@ -157,7 +157,9 @@ def test_a_flipped_byte_in_a_page_is_found_when_it_is_read(store):
 
 def test_a_store_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"the store .*file/store cannot be written \(.*\): choose another with --store"):
+    with pytest.raises(
+        StoreError, match=r"the store .*file/store cannot be written \(.*\): choose another with --store"
+    ):
         Store(tmp_path / "file" / "store").open()
 
 

@@ -45,7 +45,13 @@ def test_its_first_broken_rule_is_the_verdict_of_every_document(toy_session):
 def test_an_answer_has_value_bound_and_margin_and_one_of_shows_what_is_allowed(toy_session):
     answers = {answer.rule: answer for answer in why(jobs_of(toy_session, 0), 0, toy_session.store)}
     label = answers["unwanted_label"]
-    assert (label.value, label.side, label.bound, label.margin, label.verdict) == ("short", "one_of", ["long"], -1.0, "broken")
+    assert (label.value, label.side, label.bound, label.margin, label.verdict) == (
+        "short",
+        "one_of",
+        ["long"],
+        -1.0,
+        "broken",
+    )
     chars = answers["few_chars"]
     assert (chars.value, chars.side, chars.verdict) == (3.0, "at_least", "holds")
     assert chars.margin == pytest.approx(chars.value - chars.bound)

@@ -1,8 +1,8 @@
 """The store of a whole run on a third of the sample, made once a session."""
 
 import pytest
-from conftest import once
-from whole import Whole, copy_store, load_scripted
+from samples import call
+from whole import Whole, copy_store, load_scripted, made_once
 
 from polylm.flows.recipes import SMOLLM2
 from polylm.tasks.settings import cache_folder
@@ -20,10 +20,13 @@ def whole(third, third_store, shared_folder, scripted):
     for needed in (cache_folder() / SMOLLM2.name, cache_folder() / "bin" / "lmplz"):
         if not needed.exists():
             pytest.skip(f"{needed} is not there: `make install` gets it")
-    with once(shared_folder / "whole") as (folder, is_first):
-        if is_first:
-            copy_store(third_store, folder / "store")
-            with scripted.ScriptedServer() as server:
-                (folder / "server").write_text(server.base_url)
-                Whole(third, folder / "store", server.base_url).run()
+
+    def make(folder):
+        copy_store(third_store, folder / "store")
+        with scripted.ScriptedServer() as server:
+            (folder / "server").write_text(server.base_url)
+            whole = Whole(third, folder / "store", server.base_url)
+            (folder / "said").write_text(call(whole.words("--json")))
+
+    folder = made_once(shared_folder / "whole", make)
     return Whole(third, folder / "store", (folder / "server").read_text())

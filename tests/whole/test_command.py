@@ -28,6 +28,11 @@ def load_elsewhere(folder, tmp_path, *, cwd, safe):
     return json.loads((tmp_path / "found.json").read_text())
 
 
+def test_standard_output_is_one_json_document(whole):
+    said = json.loads((whole.store.parent / "said").read_text())
+    assert [stage["stage"] for stage in said["stages"]][-1] == "report_evaluation"
+
+
 def test_a_second_run_builds_nothing_and_asks_no_model(whole, tmp_path):
     copy = whole.copy(tmp_path / "store")
     stages = copy.run(workers=0)  # the server is gone

@@ -9,6 +9,7 @@ import pytest
 from samples import ROOT
 from whole import (
     BATCH,
+    CONTEXT,
     EVALUATED_PARAGRAPHS,
     FINETUNE_STEPS,
     GENERATED_IN,
@@ -17,8 +18,12 @@ from whole import (
     REQUESTS,
     STEPS,
     events_of,
+    params_of,
 )
 
+from polylm.model.config import Segment
+from polylm.model.rows import PackedFiles
+from polylm.model.sampler import Sampler
 from polylm.tasks import keys
 from polylm.tasks.evaluation.languages import LANGUAGES
 from polylm.tasks.evaluation.table import AVERAGE, CATEGORIES, NOT_RUN
@@ -157,6 +162,22 @@ def test_blocks_generated_are_tasks_accepted_and_rejected_with_reasons(whole):
     finetuned = cells_of(whole, "finetune")
     assert sum(finetuned.values()) == FINETUNE_STEPS * BATCH
     assert {cell.split("/")[0] for cell in finetuned} <= set(LANGUAGES)
+
+
+def test_fine_tuning_learns_from_answers_alone(whole):
+    """Every step's loss is over as many tokens as the answers that it was dealt have, with their ends."""
+    params = params_of(whole.training("finetune"))
+    paths = [str(path) for path in whole.paths("pack_instructions").values()]
+    files = PackedFiles(paths, CONTEXT)
+    cells = Counter(whole.table("pack_instructions")["cell"].to_pylist())
+    segment = Segment(name="finetune", steps=FINETUNE_STEPS, files=paths, shares=dict(cells))
+    sampler = Sampler([segment], context=CONTEXT, batch=BATCH, seed=params["seed"], skip=[])
+    targets = [
+        sum(int(files.row(file, row).is_target.sum()) for _, file, row in sampler.deal(step))
+        for step in range(FINETUNE_STEPS)
+    ]
+    assert pq.read_table(whole.training("finetune") / "metrics.parquet")["tokens"].to_pylist() == targets
+    assert 0 < sum(targets) < FINETUNE_STEPS * BATCH * CONTEXT / 2  # prompts and padding are the most of it
 
 
 def test_an_undisturbed_training_starts_once_and_ends(whole):
