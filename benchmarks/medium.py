@@ -89,7 +89,9 @@ class Watch:
 
     def _note(self, process: psutil.Process) -> None:
         try:
-            command = process.cmdline()
+            # A young one may be a fork that is not yet what it will be, and still has its parent's mark.
+            if time.time() - process.create_time() < 0.2 or not (command := process.cmdline()):
+                return
             status = Path(f"/proc/{process.pid}/status").read_text()
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             return
@@ -102,7 +104,9 @@ class Watch:
             return "the command"
         if any("spawn_main" in word for word in command):
             return "a worker" if process.ppid() == self._root.pid else "fastText's training"
-        return Path(command[0]).name if command else "a process that ended"
+        if any("resource_tracker" in word for word in command):
+            return "the resource tracker"
+        return Path(command[0]).name
 
 
 def _stages(store: Path) -> Iterator[tuple[str, int, float, int]]:

@@ -256,8 +256,10 @@ def _run_in_prefect(name: str, settings: "Settings", request: dict[str, list[str
 
     from polylm.flows.prefect_server import prefect_server, server_named
     from polylm.flows.progress import observer
+    from polylm.flows.recipes import resolve
     from polylm.tasks.store import Store
 
+    resolve(name, request["sources"], request["changes"], settings)  # a mistake is told before a server starts
     store = Store(settings.store).open()
     with contextlib.nullcontext() if server_named() else prefect_server(store.root / "work" / "prefect-server.log"):
         from polylm.flows.deployed import RunRequest, run_here  # imports Prefect: after its server's address is set

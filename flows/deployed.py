@@ -1,7 +1,6 @@
 """The Prefect flow: what `prefect.yaml` deploys and what `polylm run --prefect` runs."""
 
 import logging
-import os
 import sys
 from importlib.machinery import ModuleSpec
 from typing import Any, Literal
@@ -10,13 +9,14 @@ from prefect import flow
 from prefect.events.worker import EventsWorker
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
+from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
 from pydantic import BaseModel, ConfigDict, Field
 
 from polylm.flows.everything import start
 from polylm.flows.progress import Lines
 from polylm.tasks.prefect_runs import (
     EXPECTED,
-    RETRY_DELAYS,
     PrefectObserver,
     PrefectOrchestrator,
     boxed,
@@ -26,7 +26,7 @@ from polylm.tasks.prefect_runs import (
 from polylm.tasks.run import Observer, Session
 from polylm.tasks.settings import Settings
 
-DRAIN_SECONDS = 5.0  # for the last events and log lines to reach a server that is about to end
+DRAIN_SECONDS = 5.0
 
 
 class RunRequest(BaseModel):
@@ -64,7 +64,7 @@ def run_request(request: RunRequest, *observers: Observer) -> Session:
             changes=request.changes,
             until=request.until or None,
             observer=observer,
-            orchestrator=PrefectOrchestrator(_retry_delays()),
+            orchestrator=PrefectOrchestrator(),
         )
     except EXPECTED:
         publish_funnel(observer.reports)
@@ -79,15 +79,21 @@ def run_here(request: RunRequest, observer: Observer) -> Session:
 
     @flow(name=polylm.name, description=polylm.description, flow_run_name=request.recipe, persist_result=False)
     def body(request: RunRequest) -> Any:
+        observer.notice(f"in Prefect: {url_for('flow-run', flow_run.id)}")
         return boxed(lambda: run_request(request, observer, RunLog()))
 
     try:
         session = unbox(body(request)).value
     finally:
-        EventsWorker.drain_all(timeout=DRAIN_SECONDS)
-        APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+        drain()
     assert isinstance(session, Session)
     return session
+
+
+def drain() -> None:
+    """Send the last events and log lines to a server that is about to end."""
+    EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+    APILogWorker.drain_all(timeout=DRAIN_SECONDS)
 
 
 class RunLog(Lines):
@@ -110,9 +116,3 @@ def _quiet_console() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):
             handler.setLevel(logging.WARNING)
-
-
-def _retry_delays() -> list[float]:
-    """Seconds before each retry of a stage; `POLYLM_RETRY_DELAYS` (where and how fast, not what) shortens them."""
-    named = os.environ.get("POLYLM_RETRY_DELAYS")
-    return [float(text) for text in named.split(",")] if named else RETRY_DELAYS

@@ -399,10 +399,10 @@ def _jobs(stage: Stage, params: Params, inputs: Sequence[Any], where: Sequence[A
 
 
 def _base(stage: Stage, params: Params) -> dict[str, Any]:
-    """What a job's identity begins with, whatever it reads."""
+    """What a job's identity begins with, whatever it reads. Params as a digest: the manifest has them, and once."""
     libraries = stage.library_versions()
     return {
-        "params": params.model_dump(mode="json"),
+        "params": keys.digest(params.model_dump(mode="json")),
         **({"libraries": libraries} if libraries else {}),
         **({} if stage.reproducible else {"reproducible": False}),
     }
@@ -424,7 +424,7 @@ def _job(
     reads: Any = [identity for _, identity in known]
     if stage.each != "part":
         reads = keys.digest(reads)
-    identity = {**base, "reads": reads, "extras": extras[1], **({"job": name} if name else {})}
+    identity = {**base, "reads": reads, "extras": keys.digest(extras[1]), **({"job": name} if name else {})}
     key = keys.job_key(stage.name, stage.version, identity)
     return Job(
         stage, params, key, label, identity, here.store.root, tuple(part for part, _ in known), extras[0], name=name

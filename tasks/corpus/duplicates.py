@@ -1,24 +1,28 @@
 """Near and exact duplicates: signatures, candidates, verified clusters, and one keeper of each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from polylm.kernels import band_join, components, minhash, normalize
+from polylm.tasks.corpus.language import BATCH_BYTES
 from polylm.tasks.corpus.spill import Groups, Ints, Sets, bounds_of_runs, spill_folder
 from polylm.tasks.rules import Rules, at_most
 from polylm.tasks.stage import Columns, Corpus, Field, NoParams, Params, Rows, Workspace, files, gate, measure
 from polylm.tasks.store import read_columns
 
 EXACT = "exact"  # the job of the band whose hash is that of the whole normalised text
+EDGES = pa.schema([("first", pa.int64()), ("doc", pa.int64())])
+EDGES_AT_ONCE = 1 << 16
 CLUSTERS = {"doc": pa.int64(), "cluster": pa.int64(), "similarity": pa.float32(), "band": pa.int16()}
 PIECES = 64  # ranges of hashes that a band is joined in, one in memory at a time
 HASHED = np.dtype([("hash", np.uint64), ("exact", np.uint64), ("doc", np.int64)])
-LINK = np.dtype([("first", np.int64), ("member", np.int64), ("band", np.int16)])
+LINK = np.dtype([("first", np.int32), ("member", np.int32), ("band", np.int16)])
 Hashes: TypeAlias = NDArray[np.uint64]
 Bools: TypeAlias = NDArray[np.bool_]
 
@@ -59,19 +63,20 @@ class ClusterParams(Params):
 def sign(rows: Rows, params: BandParams) -> Columns:
     """Hash every document for the search for duplicates: its whole text, then each band of its MinHash signature.
 
-    Signatures are datasketch's (`scheme="legacy"`); a text without a token has no bands. Memory: 10 to 40 times 16 MiB of
-    text (a token, its shingle and its hash take 28 bytes), and 8 bytes a band and row.
+    Signatures are datasketch's (`scheme="legacy"`); a text without a token has no bands. Memory: one part, 10 to 40 times
+    `BATCH_BYTES` (a token, its shingle and its hash take 28 bytes), and 8 bytes a band and row.
     """
     bands, depth = params.shape()
     a, b = minhash.permutations(params.permutations, params.seed)
-    hashed = [_hash_bands(texts, params.shingle, a, b, bands, depth) for texts in normalize.row_batches(rows["text"])]
+    batches = normalize.row_batches(rows["text"], BATCH_BYTES)
+    hashed = [_hash_bands(texts, params.shingle, a, b, bands, depth) for texts in batches]
     hashes = np.concatenate([np.empty((0, bands + 1), np.uint64), *(hashes for hashes, _ in hashed)])
     has_tokens = np.concatenate([np.empty(0, np.bool_), *(has_tokens for _, has_tokens in hashed)])
     lists = pa.FixedSizeListArray.from_arrays(pa.array(hashes.ravel()), bands + 1).cast(pa.list_(pa.uint64()))
     return {"bands": lists.take(pa.array(np.arange(len(lists)), mask=~has_tokens))}
 
 
-@files(reads=["bands", "doc"], writes={"first": pa.int64(), "doc": pa.int64()}, each="band", version=1)
+@files(reads=["bands", "doc"], writes=EDGES, each="band", version=1)
 def join_bands(corpus: Corpus, params: BandParams, work: Workspace, job: str) -> pa.Table:
     """Link documents that share a hash in one band, each with the first that has it.
 
@@ -80,7 +85,7 @@ def join_bands(corpus: Corpus, params: BandParams, work: Workspace, job: str) ->
     it), and 32 bytes an edge.
     """
     band = list(params.jobs()).index(job)
-    edges = [np.empty((0, 2), np.int64)]
+    edges = [EDGES.empty_table()]
     with spill_folder(work.scratch) as folder:
         pieces = Groups(folder / "pieces", HASHED)
         for rows in corpus:
@@ -89,9 +94,9 @@ def join_bands(corpus: Corpus, params: BandParams, work: Workspace, job: str) ->
         for piece in range(PIECES):
             hashed = pieces.read(piece)
             distinct = hashed if band == 0 else hashed[_firsts(hashed["exact"], hashed["doc"])]
-            edges.append(band_join.join_band(distinct["hash"], distinct["doc"]))
-    first, doc = np.concatenate(edges).T
-    return pa.table({"first": first, "doc": doc})
+            joined = band_join.join_band(distinct["hash"], distinct["doc"])
+            edges.append(pa.table({"first": joined[:, 0].copy(), "doc": joined[:, 1].copy()}))
+    return pa.concat_tables(edges)
 
 
 @files(reads=["text", "doc"], writes=CLUSTERS, version=1, libraries=["pyarrow", "unicodedata"])
@@ -100,8 +105,8 @@ def verify_clusters(corpus: Corpus, params: ClusterParams, joined: dict[str, Pat
 
     No chaining, so that one false link cannot swallow a source (datasets lost whole ones to it). Equal normalised texts are
     clustered by their hash alone and only the first is compared. Texts are read once; shingles wait on disk, 8 bytes each.
-    Memory: one part, the edges of one band, 40 bytes a candidate, 60 bytes a clustered document, and the shingles of a
-    batch or of the largest component, with 90 bytes for each edge among them.
+    Memory: one part, 70 bytes a candidate or clustered document, and the shingles of a batch or of the largest component, with
+    90 bytes for each edge among them.
     """
     near = [path for name, path in joined.items() if name != EXACT]
     docs = _candidates(near)
@@ -110,9 +115,11 @@ def verify_clusters(corpus: Corpus, params: ClusterParams, joined: dict[str, Pat
         sets = _shingle_sets(corpus, docs, params.shingle, folder / "sets")
         batches = list(components.component_batches(roots, np.diff(sets.offsets), params.batch_shingles))
         links = _links_by_batch(near, docs, batches, folder / "links")
-        stars = [
+        found = (
             _stars(nodes, links.read(batch), sets, docs, params.min_similarity) for batch, nodes in enumerate(batches)
-        ]
+        )
+        stars = [table for table in found if table.num_rows]
+    del docs, roots, sets, batches, links  # 30 bytes a candidate, no longer needed
     exact = read_columns(joined[EXACT])
     return _with_twins(stars, exact["first"].to_numpy(), exact["doc"].to_numpy())
 
@@ -138,13 +145,12 @@ def choose_keepers(corpus: Corpus, params: NoParams) -> pa.Table:
     a document that goes.
     """
     clusters, keepers = _keepers(corpus)
-    dropped = [np.empty((2, 0), np.int64)]
+    dropped = [pa.schema([("doc", pa.int64()), ("keeper", pa.int64())]).empty_table()]
     for rows in corpus:
         cluster, _, docs = _clustered(rows)
         own = keepers[np.searchsorted(clusters, cluster)]
-        dropped.append(np.stack((docs, own))[:, own != docs])
-    docs, own = np.concatenate(dropped, axis=1)
-    return pa.table({"doc": docs, "keeper": own})
+        dropped.append(pa.table({"doc": docs[own != docs], "keeper": own[own != docs]}))
+    return pa.concat_tables(dropped)
 
 
 @gate(reads=["doc"])
@@ -183,24 +189,30 @@ def _firsts(values: NDArray[Any], docs: Ints) -> Ints:
     return order[bounds_of_runs(values[order])[:-1]]
 
 
-def _edges(path: Path) -> Ints:
-    """[M, 2]: the edges of one band."""
-    table = read_columns(path)
-    return np.column_stack((table["first"].to_numpy(), table["doc"].to_numpy()))
+def _edges(path: Path) -> Iterator[Ints]:
+    """The edges of one band, [M, 2], some at a time."""
+    file = pq.ParquetFile(path, page_checksum_verification=True)
+    for batch in file.iter_batches(EDGES_AT_ONCE, use_threads=False):
+        yield np.column_stack((batch["first"].to_numpy(), batch["doc"].to_numpy()))
 
 
 def _candidates(near: Sequence[Path]) -> Ints:
     """The numbers of all documents that an edge names, in order."""
     docs = np.empty(0, np.int64)
     for path in near:
-        docs = np.union1d(docs, _edges(path))
+        for edges in _edges(path):
+            numbers = np.unique(edges)
+            new = numbers[~_places(docs, numbers)[1]]
+            docs = np.insert(docs, np.searchsorted(docs, new), new) if len(new) else docs
+    assert len(docs) < 1 << 31, "a link names its documents by 31 bits"
     return docs
 
 
 def _components(near: Sequence[Path], docs: Ints) -> components.Roots:
-    roots = components.components(np.empty((0, 2), np.int64), len(docs))
+    roots = np.arange(len(docs), dtype=np.int32)
     for path in near:
-        roots = components.components(np.searchsorted(docs, _edges(path)), len(docs), roots)
+        for edges in _edges(path):
+            components.components(np.searchsorted(docs, edges), len(docs), roots)
     return roots
 
 
@@ -209,7 +221,7 @@ def _shingle_sets(corpus: Corpus, docs: Ints, shingle: int, path: Path) -> Sets:
     sets = Sets(path)
     for rows in corpus if len(docs) else ():
         _, here = _places(docs, rows["doc"].to_numpy())
-        for texts in normalize.row_batches(rows["text"].filter(pa.array(here))):
+        for texts in normalize.row_batches(rows["text"].filter(pa.array(here)), BATCH_BYTES):
             tokens = normalize.tokenize(texts)
             spans = normalize.shingles(tokens, shingle)
             sets.append(*minhash.distinct(minhash.xxh64(tokens.text, spans.starts, spans.ends), spans.offsets))
@@ -224,10 +236,11 @@ def _links_by_batch(near: Sequence[Path], docs: Ints, batches: Sequence[Ints], f
     for batch, nodes in enumerate(batches):
         batch_of[nodes] = batch
     for band, path in enumerate(near, 1):
-        local = np.searchsorted(docs, _edges(path))
-        rows = np.empty(len(local), LINK)
-        rows["first"], rows["member"], rows["band"] = local[:, 0], local[:, 1], band
-        links.add(batch_of[local[:, 0]], rows)
+        for edges in _edges(path):
+            local = np.searchsorted(docs, edges)
+            rows = np.empty(len(local), LINK)
+            rows["first"], rows["member"], rows["band"] = local[:, 0], local[:, 1], band
+            links.add(batch_of[local[:, 0]], rows)
     return links
 
 
@@ -240,18 +253,21 @@ def _stars(nodes: Ints, links: NDArray[Any], sets: Sets, docs: Ints, min_similar
     return _clusters(own[stars.docs], own[stars.centres], stars.similarities, stars.bands)
 
 
-def _with_twins(stars: Sequence[pa.Table], first: Ints, twin: Ints) -> pa.Table:
-    """Add equal texts: to the cluster of their first copy, which is a cluster of its own where it has none."""
-    found = _sorted(pa.concat_tables([*stars, _clusters(*_NONE)]))
+def _with_twins(stars: list[pa.Table], first: Ints, twin: Ints) -> pa.Table:
+    """Add equal texts: to the cluster of their first copy, which is a cluster of its own where it has none.
+
+    Empties `stars`. One sorted table at a time is held beside the one that it comes from.
+    """
+    none = np.empty(0, np.int64)
+    found = _sorted([*stars, _clusters(none, none, none, none)])
+    stars.clear()
     alone = np.setdiff1d(first, found["doc"].to_numpy())
-    found = _sorted(pa.concat_tables([found, _clusters(alone, alone, np.ones(len(alone)), np.full(len(alone), -1))]))
-    copied = found.take(np.searchsorted(found["doc"].to_numpy(), first))
-    centre = copied["cluster"].to_numpy()
-    bands = np.where(centre == first, 0, copied["band"].to_numpy())
-    return _sorted(pa.concat_tables([found, _clusters(twin, centre, copied["similarity"].to_numpy(), bands)]))
-
-
-_NONE = (np.empty(0, np.int64),) * 4
+    if len(alone):
+        found = _sorted([found, _clusters(alone, alone, np.ones(len(alone)), np.full(len(alone), -1))])
+    places = np.searchsorted(found["doc"].to_numpy(), first)
+    centre = found["cluster"].to_numpy()[places]
+    bands = np.where(centre == first, 0, found["band"].to_numpy()[places])
+    return _sorted([found, _clusters(twin, centre, found["similarity"].to_numpy()[places], bands)])
 
 
 def _clusters(docs: Ints, centres: Ints, similarities: NDArray[Any], bands: NDArray[Any]) -> pa.Table:
@@ -259,7 +275,8 @@ def _clusters(docs: Ints, centres: Ints, similarities: NDArray[Any], bands: NDAr
     return pa.table({name: pa.array(values).cast(kind) for (name, kind), values in columns})
 
 
-def _sorted(table: pa.Table) -> pa.Table:
+def _sorted(tables: Sequence[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(tables)
     return table.take(np.argsort(table["doc"].to_numpy(), kind="stable"))
 
 

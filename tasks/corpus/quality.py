@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from polylm.kernels import minhash, normalize
-from polylm.tasks.corpus.language import LANGUAGES, fasttext_line, places_by_language
+from polylm.tasks.corpus.language import BATCH_BYTES, LANGUAGES, batches_by_language, fasttext_line, places_by_language
 from polylm.tasks.corpus.spill import spill_folder
 from polylm.tasks.rules import Rules, at_least, at_most, lookup
 from polylm.tasks.settings import cache_folder
@@ -49,9 +49,9 @@ class QualityModelParams(Params):
         500_000, ge=1, description="Of a fold; with less there is no model.", unit="bytes", source="ours"
     )
     max_reference_bytes: int = Field(
-        50_000_000,
+        8_000_000,
         ge=1,
-        description="Of a fold; of more, a sample by hash. Bounds the size of the models.",
+        description="Of a fold; of more, a sample by hash. Bounds the size of the models: 2 to 4 times as many bytes.",
         unit="bytes",
         source="ours; CCNet takes the openings of 1,000,000 pages",
     )
@@ -77,7 +77,7 @@ class ClassifierParams(Params):
         20, ge=1, description="Of each class and fold; with fewer there is no classifier.", source="ours"
     )
     max_bytes: int = Field(
-        10_000_000, ge=1, description="Of a fold's examples; of more, a sample by hash.", unit="bytes", source="ours"
+        4_000_000, ge=1, description="Of a fold's examples; of more, a sample by hash.", unit="bytes", source="ours"
     )
 
 
@@ -161,22 +161,17 @@ def train_classifier(corpus: Corpus, params: ClassifierParams, work: Workspace) 
 def score_quality(rows: Rows, params: NoParams, models: dict[str, Path], classifier: Path) -> Columns:
     """Score every text by its language's model: perplexity 10^(-log10 p / (tokens + 1)), the whole text one sentence (cc_net).
 
-    English ones also get the classifier's probability of a reference. Null where there is no model. Memory: 16 MiB of text and
+    English ones also get the classifier's probability of a reference. Null where there is no model. Memory: 4 MiB of text and
     its tokens; models are mapped, not read, so that workers share them.
     """
     count = len(rows["text"])
     perplexity, scores = np.full(count, np.nan), np.full(count, np.nan)
-    for language, places in places_by_language(rows["language"]).items():
-        texts = rows["text"].take(pa.array(places))
-        begin = 0
-        for batch in normalize.row_batches(texts):
-            at = places[begin : begin + len(batch)]
-            begin += len(batch)
-            tokens = normalize.tokenize(batch)
-            folds = _hashes(tokens) & np.uint64(1)
-            perplexity[at] = _perplexities(models.get(language), tokens, folds)
-            if language == "en":
-                scores[at] = _probabilities(classifier, batch, folds)
+    for language, places, texts in batches_by_language(rows["text"], rows["language"]):
+        tokens = normalize.tokenize(texts)
+        folds = _hashes(tokens) & np.uint64(1)
+        perplexity[places] = _perplexities(models.get(language), tokens, folds)
+        if language == "en":
+            scores[places] = _probabilities(classifier, texts, folds)
     return {"perplexity": _nullable(perplexity), "classifier": _nullable(scores)}
 
 
@@ -307,7 +302,7 @@ def _rows_of(rows: Rows, language: str, kinds: Sequence[str] | None = None) -> R
 
 def _texts(rows: Rows) -> Iterator[tuple[normalize.Tokens, int, int]]:
     """(tokens of a batch, row in it, hash) of every text that has tokens."""
-    for texts in normalize.row_batches(rows["text"]):
+    for texts in normalize.row_batches(rows["text"], BATCH_BYTES):
         tokens = normalize.tokenize(texts)
         hashes = _hashes(tokens).tolist()
         yield from ((tokens, int(row), hashes[row]) for row in np.flatnonzero(np.diff(tokens.offsets)))
@@ -401,7 +396,7 @@ def _english_examples(rows: Rows, kinds: Sequence[str]) -> Iterator[tuple[str, i
     own = _rows_of(rows, "en")
     is_reference = np.isin(np.asarray(own["kind"].fill_null("")), kinds)
     begin = 0
-    for texts in normalize.row_batches(own["text"]):
+    for texts in normalize.row_batches(own["text"], BATCH_BYTES):
         hashes = _hashes(normalize.tokenize(texts)).tolist()
         for row, text in enumerate(texts.to_pylist()):
             yield _one_line(text), hashes[row], bool(is_reference[begin + row])

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from polylm.kernels import text_statistics
-from polylm.tasks.corpus.language import places_by_language
+from polylm.tasks.corpus.language import batches_by_language
 from polylm.tasks.corpus.rule_sets import SIDES, languages, rule_set, rules
 from polylm.tasks.rules import Rules, at_least, at_most, lookup
 from polylm.tasks.stage import Columns, Field, Params, Rows, gate, measure
@@ -39,12 +39,13 @@ class TextParams(Params):
     libraries=["rjieba", "nlpo3", "mecab-python3", "ipadic", "unicodedata"],
 )
 def measure_text(rows: Rows, params: StatisticsParams) -> Columns:
-    """Count what the rules of Gopher, FineWeb and FineWeb2 compare, in one pass over words of each language."""
-    texts, labels = rows["text"], rows["language"]
-    counts = {name: np.zeros(len(texts), np.uint32) for name in COUNTS}
-    for language, places in places_by_language(labels).items():
-        stop_words = list(params.stop_words.get(language, ()))
-        found = text_statistics.measure_language(texts.take(pa.array(places)), language, stop_words)
+    """Count what the rules of Gopher, FineWeb and FineWeb2 compare, in one pass over words of each language.
+
+    Memory: one part, its texts by language, and 40 times `BATCH_BYTES` for the words of a batch.
+    """
+    counts = {name: np.zeros(len(rows["text"]), np.uint32) for name in COUNTS}
+    for language, places, texts in batches_by_language(rows["text"], rows["language"]):
+        found = text_statistics.measure_language(texts, language, list(params.stop_words.get(language, ())))
         for name, values in counts.items():
             values[places] = found[name]
     return counts

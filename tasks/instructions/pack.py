@@ -27,22 +27,22 @@ class PackInstructionsParams(Params):
         return ("instructions",)
 
 
-@files(writes=PACKED, each="task", version=1, libraries=["tokenizers"])
+@files(writes=PACKED, each="task", version=2, libraries=["tokenizers"])
 def pack_instructions(params: PackInstructionsParams, generated: Mapping[str, Path], tokenizer: Path) -> pa.Table:
     """Pack seed tasks and accepted tasks in the chat form; `loss_starts` is where each answer begins.
 
-    A task that does not fit a row whole is left out, since half an answer teaches to stop in the middle.
+    A segment is END, the prompt, the answer and an END of its own, which is learned: the one that begins a segment lies
+    before its answer and gives no loss. A task that does not fit a row whole is left out, since half an answer teaches
+    to stop in the middle.
     """
     tables = [read_columns(path, [*ASKED, "rejected_because"]) for path in generated.values()]
     accepted = [
         row for table in tables for row in table.filter(pc.is_null(table["rejected_because"])).select(ASKED).to_pylist()
     ]
     tasks = [*(read_seeds() if params.seeds else []), *(Task(**row) for row in accepted)]
-    model = load_tokenizer(tokenizer)
-    encoded = [(task, tokens) for task in tasks if len(tokens := encode_task(task, model)) < params.context]
-    packed = pack_documents(
-        _documents(encoded), context=params.context, separator=separator_id(tokenizer), seed=params.seed
-    )
+    model, end = load_tokenizer(tokenizer), separator_id(tokenizer)
+    encoded = [(task, tokens) for task in tasks if len(tokens := [*encode_task(task, model), end]) < params.context]
+    packed = pack_documents(_documents(encoded), context=params.context, separator=end, seed=params.seed)
     return _from_answers(packed, len(_ids(model, "\n")), _marker(model, ASSISTANT))
 
 
@@ -77,12 +77,18 @@ def _documents(encoded: Sequence[tuple[Task, list[int]]]) -> Documents:
 
 
 def _from_answers(packed: pa.Table, newline: int, assistant: int) -> pa.Table:
-    """Move every segment's `loss_starts` behind its assistant marker and the line end after it."""
+    """Move every segment's `loss_starts` behind its assistant marker and the line end after it.
+
+    The separator that packing puts at the end of a row would be a second END in a row there: it becomes padding.
+    """
     width = packed.schema.field("tokens").type.byte_width // 4
     tokens = np.frombuffer(b"".join(packed["tokens"].to_pylist()), np.int32).reshape(-1, width)
     answers = []
     for row, starts in zip(tokens, packed["starts"].to_pylist(), strict=True):
         markers = np.flatnonzero(row == assistant)
         answers.append([int(markers[np.searchsorted(markers, start)]) + 1 + newline for start in starts])
-    place = packed.schema.get_field_index("loss_starts")
-    return packed.set_column(place, packed.schema.field(place), pa.array(answers, packed.schema.field(place).type))
+    lengths = pc.subtract(packed["length"], pa.scalar(1, pa.int32()))
+    for name, values in (("loss_starts", pa.array(answers, pa.list_(pa.int32()))), ("length", lengths)):
+        place = packed.schema.get_field_index(name)
+        packed = packed.set_column(place, packed.schema.field(place), values)
+    return packed
