@@ -160,8 +160,10 @@ def contents(store, *, without=()):
 
 
 def params_of(folder):
-    """The params of the job that made a folder."""
-    return json.loads((folder / MANIFEST).read_text())["identity"]["params"]
+    """The params of the job that made a folder, from its artifact's manifest."""
+    manifests = (folder.parents[2] / "artifacts" / folder.parent.name).glob("*.json")
+    read = [json.loads(path.read_text()) for path in manifests]
+    return next(manifest["params"] for manifest in read if folder.name in {part["key"] for part in manifest["parts"]})
 
 
 def events_of(folder):
