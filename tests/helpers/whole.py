@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from samples import HELPERS, call, command, environment, snapshot, third_options, wait_until, workers_of
 
 from polylm.tasks.settings import Settings
-from polylm.tasks.store import MANIFEST, Store, read_columns
+from polylm.tasks.store import Store, read_columns
 
 CONTEXT, BATCH, FINETUNE_STEPS = 256, 8, 6
 STEPS = {"stage1": 20, "stage2": 10}
