@@ -71,6 +71,7 @@ class Watch:
 
     def __init__(self, pid: int) -> None:
         self.peaks: dict[str, int] = {}
+        self._seen: set[int] = set()
         self._root, self._stopped = psutil.Process(pid), threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self._thread.start()
@@ -89,8 +90,8 @@ class Watch:
 
     def _note(self, process: psutil.Process) -> None:
         try:
-            # A young one may be a fork that is not yet what it will be, and still has its parent's mark.
-            if time.time() - process.create_time() < 0.2 or not (command := process.cmdline()):
+            # At first sight it may be a fork that is not yet what it will be, and has its parent's mark.
+            if not self._has_seen(process.pid) or not (command := process.cmdline()):
                 return
             status = Path(f"/proc/{process.pid}/status").read_text()
         except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
@@ -98,6 +99,12 @@ class Watch:
         peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0) * 1024
         name = self._kind(process, command)
         self.peaks[name] = max(self.peaks.get(name, 0), peak)
+
+    def _has_seen(self, pid: int) -> bool:
+        if pid in self._seen:
+            return True
+        self._seen.add(pid)
+        return False
 
     def _kind(self, process: psutil.Process, command: list[str]) -> str:
         if process.pid == self._root.pid:

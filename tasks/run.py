@@ -21,7 +21,7 @@ from polylm.tasks.settings import Settings
 from polylm.tasks.stage import DOC, Params, Stage, StageError
 from polylm.tasks.store import Artifact, Part, Record, Shape, Store, write_json
 
-INLINE_ROWS = 200_000  # gates over fewer rows are faster here than in another process
+INLINE_ROWS = 200_000  # gates and fits over fewer rows are faster here than in another process, and small
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -271,7 +271,7 @@ def _shape(stage: Stage) -> Shape:
 def _build_all(stage: Stage, todo: Sequence[Job], here: Session) -> dict[str, Record | None]:
     here.observer.stage_begins(stage.name, len(todo), len(todo))
     rows = sum(part.rows for job in todo for part in job.parts)
-    inline = stage.runs_in_plan and (rows <= INLINE_ROWS or stage.cheap)
+    inline = stage.runs_in_plan and rows <= INLINE_ROWS
     pool = Pool(0) if inline else here.pool
     records: dict[str, Record | None] = {}
     failures = []

@@ -19,6 +19,7 @@ from polylm.tasks.store import read_columns
 EXACT = "exact"  # the job of the band whose hash is that of the whole normalised text
 EDGES = pa.schema([("first", pa.int64()), ("doc", pa.int64())])
 EDGES_AT_ONCE = 1 << 16
+EDGE_WEIGHT = 12  # what comparing along an edge takes in memory, in shingles
 CLUSTERS = {"doc": pa.int64(), "cluster": pa.int64(), "similarity": pa.float32(), "band": pa.int16()}
 PIECES = 64  # ranges of hashes that a band is joined in, one in memory at a time
 HASHED = np.dtype([("hash", np.uint64), ("exact", np.uint64), ("doc", np.int64)])
@@ -55,7 +56,10 @@ class ClusterParams(Params):
     )
     shingle: int = Field(5, ge=1, description="Tokens of a shingle.", source="FineWeb, FineWeb2")
     batch_shingles: int = Field(
-        2_000_000, ge=1, description="Shingles of the candidates that are compared at once.", unit="8 bytes each"
+        2_000_000,
+        ge=1,
+        description="Shingles of the candidates that are compared at once; an edge counts as 12.",
+        unit="8 bytes each",
     )
 
 
@@ -105,21 +109,22 @@ def verify_clusters(corpus: Corpus, params: ClusterParams, joined: dict[str, Pat
 
     No chaining, so that one false link cannot swallow a source (datasets lost whole ones to it). Equal normalised texts are
     clustered by their hash alone and only the first is compared. Texts are read once; shingles wait on disk, 8 bytes each.
-    Memory: one part, 70 bytes a candidate or clustered document, and the shingles of a batch or of the largest component, with
-    90 bytes for each edge among them.
+    Memory: one part, 80 bytes a candidate or clustered document, and the shingles and edges of a batch or of the largest
+    component.
     """
     near = [path for name, path in joined.items() if name != EXACT]
     docs = _candidates(near)
-    roots = _components(near, docs)
+    roots, degrees = _components(near, docs)
     with spill_folder(work.scratch) as folder:
         sets = _shingle_sets(corpus, docs, params.shingle, folder / "sets")
-        batches = list(components.component_batches(roots, np.diff(sets.offsets), params.batch_shingles))
+        weights = np.diff(sets.offsets) + EDGE_WEIGHT * degrees
+        batches = list(components.component_batches(roots, weights, params.batch_shingles))
         links = _links_by_batch(near, docs, batches, folder / "links")
         found = (
             _stars(nodes, links.read(batch), sets, docs, params.min_similarity) for batch, nodes in enumerate(batches)
         )
         stars = [table for table in found if table.num_rows]
-    del docs, roots, sets, batches, links  # 30 bytes a candidate, no longer needed
+    del docs, roots, degrees, weights, sets, batches, links  # 50 bytes a candidate, no longer needed
     exact = read_columns(joined[EXACT])
     return _with_twins(stars, exact["first"].to_numpy(), exact["doc"].to_numpy())
 
@@ -208,12 +213,15 @@ def _candidates(near: Sequence[Path]) -> Ints:
     return docs
 
 
-def _components(near: Sequence[Path], docs: Ints) -> components.Roots:
-    roots = np.arange(len(docs), dtype=np.int32)
+def _components(near: Sequence[Path], docs: Ints) -> tuple[components.Roots, Ints]:
+    """The component of each candidate, and how many edges it is the member of."""
+    roots, degrees = np.arange(len(docs), dtype=np.int32), np.zeros(len(docs), np.int64)
     for path in near:
         for edges in _edges(path):
-            components.components(np.searchsorted(docs, edges), len(docs), roots)
-    return roots
+            local = np.searchsorted(docs, edges)
+            components.components(local, len(docs), roots)
+            np.add.at(degrees, local[:, 1], 1)
+    return roots, degrees
 
 
 def _shingle_sets(corpus: Corpus, docs: Ints, shingle: int, path: Path) -> Sets:
@@ -276,8 +284,10 @@ def _clusters(docs: Ints, centres: Ints, similarities: NDArray[Any], bands: NDAr
 
 
 def _sorted(tables: Sequence[pa.Table]) -> pa.Table:
+    """The tables as one, by document; column by column, because a whole table would be copied twice."""
     table = pa.concat_tables(tables)
-    return table.take(np.argsort(table["doc"].to_numpy(), kind="stable"))
+    order = pa.array(np.argsort(table["doc"].to_numpy(), kind="stable"))
+    return pa.table({name: table[name].combine_chunks().take(order) for name in CLUSTERS})
 
 
 def _places(docs: Ints, numbers: Ints) -> tuple[Ints, Bools]:

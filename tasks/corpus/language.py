@@ -17,7 +17,7 @@ LANGUAGES = ("en", "zh", "es", "fr", "de", "ru", "pt", "it", "ar", "ja", "ko", "
 UNDETERMINED = "und"
 Counts: TypeAlias = NDArray[np.int64]
 Likeliest: TypeAlias = tuple[str | None, float | None, str | None, float | None]
-BATCH_BYTES = 4 << 20  # of text that a kernel sees at once
+BATCH_BYTES = 1 << 20  # of text that a kernel sees at once
 SCORE_STEPS = 10_000  # scores are rounded to 4 decimals, so this histogram loses nothing
 
 
@@ -51,7 +51,7 @@ def identify_language(rows: Rows, params: LanguageParams, model: Path) -> Column
     """Label every document with the two likeliest languages of a fastText model (lid.176 by default).
 
     A text that the model has no answer for is `und` (undetermined, ISO 639-2), with confidence 0: only a document without text
-    has no label. Memory: 4 MiB of text as Python's strings.
+    has no label. Memory: 1 MiB of text as Python's strings.
     """
     predict = load_model(str(model)).f.predict
     found = [

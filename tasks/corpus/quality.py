@@ -161,7 +161,7 @@ def train_classifier(corpus: Corpus, params: ClassifierParams, work: Workspace) 
 def score_quality(rows: Rows, params: NoParams, models: dict[str, Path], classifier: Path) -> Columns:
     """Score every text by its language's model: perplexity 10^(-log10 p / (tokens + 1)), the whole text one sentence (cc_net).
 
-    English ones also get the classifier's probability of a reference. Null where there is no model. Memory: 4 MiB of text and
+    English ones also get the classifier's probability of a reference. Null where there is no model. Memory: 1 MiB of text and
     its tokens; models are mapped, not read, so that workers share them.
     """
     count = len(rows["text"])

@@ -56,7 +56,7 @@ def whole_options(file, server):
         **{"instructions.server": server, "instructions.model": "scripted"},
         **{"instructions.languages": GENERATED_IN, "instructions.max_requests": REQUESTS},
         **{"evaluate.items": 2, "evaluate.continuations": 2, "evaluate.translations": 2, "evaluate.resamples": 10},
-        **{"evaluate.max_new_tokens": 4, "evaluate.directions": ["en-de"]},
+        **{"evaluate.max_new_tokens": 8, "evaluate.directions": ["en-de"]},
         **{f"{stage}.paragraphs": EVALUATED_PARAGRAPHS for stage in ("evaluate", "evaluate_untrained")},
         **{"samples.prompts": {"en": "The city is", "de": "Die Stadt ist"}, "samples.max_new_tokens": 8},
     }
