@@ -113,18 +113,7 @@ def verify_clusters(corpus: Corpus, params: ClusterParams, joined: dict[str, Pat
     component.
     """
     near = [path for name, path in joined.items() if name != EXACT]
-    docs = _candidates(near)
-    roots, degrees = _components(near, docs)
-    with spill_folder(work.scratch) as folder:
-        sets = _shingle_sets(corpus, docs, params.shingle, folder / "sets")
-        weights = np.diff(sets.offsets) + EDGE_WEIGHT * degrees
-        batches = list(components.component_batches(roots, weights, params.batch_shingles))
-        links = _links_by_batch(near, docs, batches, folder / "links")
-        found = (
-            _stars(nodes, links.read(batch), sets, docs, params.min_similarity) for batch, nodes in enumerate(batches)
-        )
-        stars = [table for table in found if table.num_rows]
-    del docs, roots, degrees, weights, sets, batches, links  # 50 bytes a candidate, no longer needed
+    stars = _verified_stars(corpus, params, near, work.scratch)
     exact = read_columns(joined[EXACT])
     return _with_twins(stars, exact["first"].to_numpy(), exact["doc"].to_numpy())
 
@@ -213,9 +202,29 @@ def _candidates(near: Sequence[Path]) -> Ints:
     return docs
 
 
-def _components(near: Sequence[Path], docs: Ints) -> tuple[components.Roots, Ints]:
+def _verified_stars(corpus: Corpus, params: ClusterParams, near: Sequence[Path], scratch: Path) -> list[pa.Table]:
+    """The clusters of near duplicates, a table for each batch of components that has any."""
+    docs = _candidates(near)
+    with spill_folder(scratch) as folder:
+        sets = _shingle_sets(corpus, docs, params.shingle, folder / "sets")
+        batches = _batches(near, docs, sets, params.batch_shingles)
+        links = _links_by_batch(near, docs, batches, folder / "links")
+        found = (
+            _stars(nodes, links.read(batch), sets, docs, params.min_similarity) for batch, nodes in enumerate(batches)
+        )
+        return [table for table in found if table.num_rows]
+
+
+def _batches(near: Sequence[Path], docs: Ints, sets: Sets, max_weight: int) -> list[Ints]:
+    """Whole components, by index of candidate, that are compared at once."""
+    roots, degrees = _components(near, docs)
+    weights = np.diff(sets.offsets) + EDGE_WEIGHT * degrees.astype(np.int64)
+    return list(components.component_batches(roots, weights, max_weight))
+
+
+def _components(near: Sequence[Path], docs: Ints) -> tuple[components.Roots, NDArray[np.int32]]:
     """The component of each candidate, and how many edges it is the member of."""
-    roots, degrees = np.arange(len(docs), dtype=np.int32), np.zeros(len(docs), np.int64)
+    roots, degrees = np.arange(len(docs), dtype=np.int32), np.zeros(len(docs), np.int32)
     for path in near:
         for edges in _edges(path):
             local = np.searchsorted(docs, edges)
