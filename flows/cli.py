@@ -219,6 +219,8 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
+        if isinstance(error, OSError):  # a full disk, a folder that may not be written: no trace helps
+            _end(f"{error}; the same command goes on from here", 1)
         mistake = isinstance(error, ValueError) or getattr(error, "is_mistake", False)
         if mistake:
             _end(str(error), 2)
@@ -241,6 +243,8 @@ def _end(message: str, code: int) -> None:
 def _settings(store: Path | None, workers: int | None = None) -> "Settings":
     from polylm.tasks.settings import Settings
 
+    if workers is not None and workers < 0:
+        raise ValueError(f"--workers {workers}: expected 0 (this process) or more")
     given = {"store": store, "workers": workers}
     return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
 

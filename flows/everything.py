@@ -10,6 +10,7 @@ from polylm.flows.recipes import Recipe, resolve
 from polylm.flows.training import build_tokens, train_base, tune
 from polylm.tasks.run import Observer, Orchestrator, Session, session
 from polylm.tasks.settings import Settings
+from polylm.tasks.stage import all_stages
 
 
 def build_everything(recipe: Recipe) -> None:
@@ -40,6 +41,8 @@ def start(
     Raises ValueError for a user's mistake, StageFailed where jobs failed.
     """
     recipe = resolve(name, sources, changes, settings)
+    if until is not None and until not in (known := sorted(stage.name for stage in all_stages())):
+        raise ValueError(f"--until {until}: no such stage; there are {', '.join(known)}")
     resolved = recipe.model_dump(mode="json")
     with session(
         settings, mode=mode, name=name, recipe=resolved, until=until, observer=observer, orchestrator=orchestrator

@@ -1,11 +1,12 @@
 """What the commands that only read print: runs, artifacts, documents and their verdicts."""
 
-import json
 import shutil
+import socket
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -16,7 +17,17 @@ from polylm.flows.recipes import Recipe
 from polylm.tasks import keys
 from polylm.tasks.run import Session, session
 from polylm.tasks.settings import Settings
-from polylm.tasks.store import MANIFEST, Artifact, Part, Store, StoreError, read_columns, read_record, walk_files
+from polylm.tasks.store import (
+    MANIFEST,
+    Artifact,
+    Part,
+    Store,
+    StoreError,
+    read_columns,
+    read_json,
+    read_record,
+    walk_files,
+)
 from polylm.tasks.why import why
 
 CORPUS_COLUMNS = ["text", "id", "url", "date", "licence", "kind", "extra", "language", "cell", "weight", "split"]
@@ -24,13 +35,17 @@ CORPUS_COLUMNS = ["text", "id", "url", "date", "licence", "kind", "extra", "lang
 
 def run_records(store: Path) -> list[dict[str, Any]]:
     """The records of all runs, the oldest first."""
-    folder = Store(store).root / "runs"
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    root = _existing(store).root
+    return [_run_record(path) for path in sorted((root / "runs").glob("*.json"))]
 
 
 def first_rows(store: Path, what: str, count: int) -> list[dict[str, Any]]:
     """The first rows of an artifact's table, or the files of its folder."""
-    here = Store(store)
+    if count < 1:
+        raise ValueError(f"--rows {count}: expected at least 1")
+    here = _existing(store)
+    if what == "bad_records":
+        return _bad_records(here, count)
     artifact = _find(here, what)
     rows: list[dict[str, Any]] = []
     for part in artifact.parts:
@@ -72,7 +87,7 @@ def where_to_look(here: Session) -> dict[str, str]:
             read_columns(here.store.part_path("write_samples", str(artifact.parts[0].key))).slice(0, 1).to_pylist()[0]
         )
         lines["it wrote"] = f"{written['prompt']}{written['text']}".replace("\n", " ")
-    if (artifact := here.artifacts.get("ingest")) and artifact.built and artifact.sources:
+    if (artifact := here.artifacts.get("ingest")) and artifact.built and artifact.parts:
         option = f" --store {here.store.root}" if here.store.root.name != "store" else ""
         lines["next"] = f"polylm why {artifact.sources[0]}.0.0{option}"
     return lines
@@ -81,10 +96,10 @@ def where_to_look(here: Session) -> dict[str, str]:
 def replayed(settings: Settings, run_id: str | None = None) -> Any:
     """A session in which the recipe of a run (the latest by default) was planned again: its artifacts, by stage."""
     records = run_records(settings.store)
-    chosen = [record for record in records if run_id in (None, record["id"])]
+    chosen = [record for record in records if run_id in (None, record["id"]) and record["state"] != "damaged"]
     if not chosen:
         known = ", ".join(record["id"] for record in records) or "none: `polylm run sample` makes one"
-        raise StoreError(f"no run {run_id or ''} in {settings.store}; there are {known}")
+        raise StoreError(f"no run{f' {run_id}' if run_id else ''} in {settings.store}; there are {known}")
     try:
         recipe = Recipe.model_validate(chosen[-1]["recipe"])
     except ValidationError as error:
@@ -96,10 +111,11 @@ def replayed(settings: Settings, run_id: str | None = None) -> Any:
 
 def damaged(store: Path) -> dict[str, Any]:
     """Read every part and folder again: page checksums, content digests, sha256 of files."""
-    here = Store(store)
+    here = _existing(store)
     parts = sorted((here.root / "parts").rglob("*.parquet"))
     folders = sorted(path.parent for path in (here.root / "folders").glob("*/*/manifest.json"))
     problems = [problem for path in parts if (problem := _part_problem(path))]
+    problems += _gone(here)
     problems += [problem for folder in folders for problem in _folder_problems(here, folder)]
     return {"checked": len(parts) + sum(len(walk_files(folder)) for folder in folders), "damaged": problems}
 
@@ -118,6 +134,8 @@ def export_to(settings: Settings, what: str, folder: Path) -> str:
         if artifact is None or not artifact.built:
             raise StoreError(f"the latest run has no {what} yet: `polylm run` builds it")
         source = here.store.folder_path(stage, str(artifact.parts[0].key))
+        if problems := _folder_problems(here.store, source):
+            raise StoreError(problems[0])
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST, "logs"), dirs_exist_ok=True)
     return f"{what} of {stage}/{artifact.key[:16]} in {folder}"
 
@@ -144,6 +162,24 @@ def _export_corpus(here: Session, folder: Path) -> str:
 
 def _read_part(here: Session, stage: str, index: int) -> pa.Table:
     return read_columns(here.store.part_path(stage, str(here.artifacts[stage].parts[index].key)))
+
+
+def _existing(store: Path) -> Store:
+    """A store to read; a slip in its name must not look like an empty one."""
+    here = Store(store)
+    if not (here.root / "parts").is_dir():
+        raise StoreError(f"{here.root} is no store: give --store DIR, or make one with `polylm run`")
+    return here
+
+
+def _run_record(path: Path) -> dict[str, Any]:
+    record = read_json(path)
+    if record is None:
+        return {"id": path.stem, "state": "damaged", "stages": [], "error": f"{path} is damaged: delete it"}
+    gone = record.get("host") == socket.gethostname() and not psutil.pid_exists(record.get("pid", 0))
+    if record["state"] == "running" and gone:
+        record["state"] = "interrupted"
+    return dict(record)
 
 
 class _Replay:
@@ -190,6 +226,8 @@ def _locate(here: Session, raw: Artifact, doc: str) -> tuple[int, int]:
 
 def _extent(raw: Artifact, source: str) -> str:
     mine: list[Part] = [part for part in raw.parts if part.label.rpartition(".")[0] == source]
+    if not mine:
+        return f"{source} has none: all of its records are bad, `polylm show bad_records` lists them"
     last = mine[-1]
     return f"{source} has parts 0 to {len(mine) - 1}, the last with {last.record.rows if last.record else 0} documents"
 
@@ -223,12 +261,41 @@ def _part_problem(path: Path) -> str | None:
     )
 
 
+def _bad_records(store: Store, count: int) -> list[dict[str, Any]]:
+    """What the latest run could not parse: file, offset, reason and the first bytes."""
+    refs = [
+        entry["artifact"] for run in run_records(store.root) for entry in run["stages"] if entry["stage"] == "ingest"
+    ]
+    manifests = (store.root / "artifacts" / "ingest").glob(f"{refs[-1].partition('/')[2]}*.json") if refs else ()
+    rows: list[dict[str, Any]] = []
+    for key in [key for path in manifests for key in (read_json(path) or {}).get("jobs", ())]:
+        rows += read_columns(store.part_path("ingest", key)).slice(0, count - len(rows)).to_pylist()
+    return rows
+
+
+def _gone(store: Store) -> list[str]:
+    """Parts and folders that a manifest names and nobody has any more, and manifests that cannot be read."""
+    problems = []
+    for path in sorted((store.root / "artifacts").glob("*/*.json")):
+        manifest = read_json(path)
+        if manifest is None:
+            problems.append(f"{path} is damaged: the next run of the recipe writes it again")
+            continue
+        for part in manifest["parts"]:
+            if not store.path(manifest["shape"], manifest["stage"], part["key"]).exists():
+                problems.append(
+                    f"{manifest['stage']}: {part['label']} ({part['key'][:16]}) is gone: run again to make it"
+                )
+    return list(dict.fromkeys(problems))
+
+
 def _folder_problems(store: Store, folder: Path) -> list[str]:
     stage = folder.parent.name
-    record = store.record("folder", stage, folder.name)
-    assert record is not None
+    sealed = read_json(folder / MANIFEST)
+    if sealed is None:
+        return [f"{stage}: {folder / MANIFEST} is damaged: delete {folder}, and run again"]
     problems = []
-    for name, sha256 in record.columns.items():
+    for name, sha256 in sealed["columns"].items():
         path = folder / name
         if not path.exists() or keys.file_digest(path) != sha256:
             problems.append(f"{stage}: {path} is not what was written: delete {folder}, and run again")

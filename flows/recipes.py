@@ -220,11 +220,13 @@ def resolve(
 ) -> Recipe:
     """A recipe by name with `NAME=PATH` sources added and `a.b=VALUE` fields set; ValueError says what is wrong."""
     values = _named(name).model_dump(mode="json")
-    for text in sources:
+    for place, text in enumerate(sources):
         key, path = _split(text, "--source", "NAME=PATH")
         if not key.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"--source {text}: a source's name is made of letters, digits, - and _")
-        values["sources"][key] = {"path": path}
+        if key in [text.partition("=")[0] for text in sources[:place]]:
+            raise ValueError(f"--source {text}: there is a source {key} already; give each a name of its own")
+        values["sources"][key] = Source(path=path).model_dump(mode="json")
     for text in changes:
         key, value = _split(text, "--set", "a.b=VALUE")
         _set(values, key.split("."), value, text, settings or Settings())

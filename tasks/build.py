@@ -180,6 +180,7 @@ class Shown:
             columns[DOC] = pa.array(np.arange(part.number, part.number + rows, dtype=np.int64))
         mask = np.ones(rows, np.bool_)
         for verdict in verdicts:
+            assert len(verdict) == rows, f"a verdict on {len(verdict)} rows, {rows} expected"
             mask &= np.asarray(verdict.is_null())
         if not mask.all():
             columns = {name: values.filter(pa.array(mask)) for name, values in columns.items()}

@@ -66,11 +66,15 @@ def parse_address(text: str, sources: list[str]) -> tuple[str, int, int]:
     """(source, part, row) of an address; ValueError says which sources there are."""
     name, _, rest = text.rpartition(".")
     name, _, part = name.rpartition(".")
-    if name not in sources or not (part.isdigit() and rest.isdigit()):
+    if name not in sources or not (_is_number(part) and _is_number(rest)):
         raise ValueError(
             f"no document {text!r}: an address is SOURCE.PART.ROW, with SOURCE one of {', '.join(sources)}"
         )
     return name, int(part), int(rest)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 @cache

@@ -6,6 +6,8 @@ something not yet built has no key: the plan is exact up to there, and says "at 
 """
 
 import functools
+import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -144,10 +146,11 @@ def session(
 ) -> Iterator[Session]:
     """Everything between the start and the end of a run: store, pool, and the run's record."""
     observer = observer or Observer()
-    store = Store(settings.store).open()
+    store = Store(settings.store).open() if mode == "run" else Store(settings.store).open_to_read()
     started = time.time()
     stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(started))}{int(started * 1000) % 1000:03d}"
     record: dict[str, Any] = {"id": f"{stamp}-{name}", "name": name, "state": "running", "recipe": recipe, "stages": []}
+    record |= {"host": socket.gethostname(), "pid": os.getpid()}
     it = Session(
         store,
         settings,
@@ -172,7 +175,15 @@ def session(
         it.pool.close()
         _sessions.remove(it)
         record["seconds"] = round(time.time() - started, 2)
-        it.save()
+        _save_last(it)
+
+
+def _save_last(here: Session) -> None:
+    """Save the record of a run that has ended; a full disk must not hide why it ended."""
+    try:
+        here.save()
+    except OSError as error:
+        here.observer.notice(f"the run's record could not be written: {error}")
 
 
 def flow(function: Callable[P, T]) -> Callable[P, T]:
@@ -239,18 +250,26 @@ def execute(stage: Stage, params: Params, inputs: Sequence[Any], where: Sequence
         dict.fromkeys(item.ref for item in (*inputs, *where) if isinstance(item, Artifact) and item.built)
     )
     report.seconds = round(time.monotonic() - started, 3)
-    _finish(stage, params, artifact, report, here)
+    _finish(stage, params, artifact, report, here, jobs)
     return artifact
 
 
-def _finish(stage: Stage, params: Params, artifact: Artifact, report: StageReport, here: Session) -> None:
+def _finish(
+    stage: Stage, params: Params, artifact: Artifact, report: StageReport, here: Session, jobs: Sequence[Job]
+) -> None:
     if here.reached:  # past --until: named as in a plan, neither built nor told
         return
     here.reports.append(report)
     here.artifacts[stage.name] = artifact
     if artifact.built and here.mode == "run":
         report.artifact = artifact.ref
-        details = {"params": params.model_dump(mode="json"), "version": stage.version, "reads": report.reads}
+        details: dict[str, Any] = {
+            "params": params.model_dump(mode="json"),
+            "version": stage.version,
+            "reads": report.reads,
+        }
+        if stage.each == "file":
+            details["jobs"] = [job.key for job in jobs]  # whose own files are the tables of bad records
         here.store.write_manifest(artifact, details)
         here.record["stages"].append({**asdict(report), "built": len(report.built)})
         here.save()
@@ -349,12 +368,12 @@ class _Inputs:
             return None
         files = tuple((item.stage, str(part.key), names) for item, part, names in parts)
         where = tuple((gate.stage, str(part.key)) for gate, part in gates)
+        rows = first.record.rows if first.record else 0
         identity = [
             sorted((name, part.columns[name]) for _, part, names in parts for name in names),
             [part.record.kept for _, part in gates if part.record],
-            first.number if numbered else None,
+            [first.number, rows] if numbered else rows,  # a number's column has no digest that knows its length
         ]
-        rows = first.record.rows if first.record else 0
         return PartInput(files, where, first.number if numbered else None, rows), identity
 
     def extras(self, store: Store) -> tuple[tuple[Any, ...], list[Any]] | None:

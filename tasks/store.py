@@ -4,7 +4,8 @@ parts/<stage>/<ab>/<key>.parquet   text and annotations, one file a part; its re
 folders/<stage>/<key>/             models, tokenizers, exports; whole when its manifest.json is there
 artifacts/<stage>/<key>.json       which parts make an artifact; can be rebuilt from the records
 runs/<time>-<name>.json            a run: its recipe and its artifacts, written when it starts, updated as it goes
-work/  tmp/  checked/  seen/       locked work; files being written; code checks passed; digests of inputs
+work/  tmp/  trash/                locked work; files being written; folders that lost files
+checked/  seen/                    code checks that passed; digests of inputs
 """
 
 import fcntl
@@ -109,7 +110,7 @@ class Store:
     def open(self) -> "Store":
         """Make the folders; StoreError where the place cannot be written or cannot link files."""
         try:
-            for name in ("parts", "folders", "artifacts", "runs", "work", "tmp", "checked", "seen"):
+            for name in ("parts", "folders", "artifacts", "runs", "work", "tmp", "trash", "checked", "seen"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
             probe = self._tmp("probe")
             probe.touch()
@@ -122,6 +123,15 @@ class Store:
             ) from error
         self._sweep()
         return self
+
+    def open_to_read(self) -> "Store":
+        """As `open`; a store that is there already need not be writable for those who only read."""
+        try:
+            return self.open()
+        except StoreError:
+            if not (self.root / "parts").is_dir():
+                raise
+            return self
 
     def part_path(self, stage: str, key: str) -> Path:
         return self.root / "parts" / stage / key[:2] / f"{key}.parquet"
@@ -137,7 +147,8 @@ class Store:
         path = self.path(shape, stage, key)
         try:
             if shape.startswith("folder"):
-                return Record(**json.loads((path / MANIFEST).read_text()))
+                sealed = Record(**json.loads((path / MANIFEST).read_text()))
+                return sealed if all((path / name).exists() for name in sealed.columns) else None
             record = read_record(path)
             whole = all(self.part_path(stage, entry["key"]).exists() for entry in record.parts)
             return record if whole else None
@@ -178,17 +189,19 @@ class Store:
         try:
             folder.rename(target)
         except OSError:
-            there = self.record("folder", record.stage, record.key)
-            if there is None:
+            if not target.exists():
                 raise
-            shutil.rmtree(folder)
-            return there
+            if (there := self.record("folder", record.stage, record.key)) is not None:
+                shutil.rmtree(folder)
+                return there
+            target.rename(self.root / "trash" / f"{record.stage}.{record.key}.{uuid.uuid4().hex[:8]}")  # it lost files
+            folder.rename(target)
         _fsync(target.parent)
         return record
 
     def write_manifest(self, artifact: Artifact, details: Mapping[str, Any]) -> None:
         path = self.root / "artifacts" / artifact.stage / f"{artifact.key}.json"
-        if path.exists():
+        if path.exists() and read_json(path) is not None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = [
@@ -214,7 +227,9 @@ class Store:
             raise StoreError(
                 f"{len(found)} artifacts {stage}/{key}* in {self.root}: `polylm status` lists those of a run"
             )
-        manifest = json.loads(found[0].read_text())
+        manifest = read_json(found[0])
+        if manifest is None:
+            raise StoreError(f"{found[0]} is damaged: the next run of the recipe writes it again")
         parts = []
         for entry in manifest["parts"]:
             suffix = entry["key"].partition(".")[2]
@@ -250,7 +265,8 @@ class Store:
         stat = path.stat()
         seen = self.root / "seen" / f"{keys.digest(str(path.absolute()))[:32]}.json"
         stamp = [str(path.absolute()), stat.st_size, stat.st_mtime_ns]
-        if seen.exists() and (known := json.loads(seen.read_text()))["stamp"] == stamp:
+        known = read_json(seen) if seen.exists() else None
+        if known is not None and known["stamp"] == stamp:
             return str(known["sha256"])
         sha256 = keys.file_digest(path)
         # A file changed within the clock's grain of its digest could change again unseen.
@@ -308,11 +324,22 @@ def write_parquet(table: pa.Table, path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace a small file whole: readers see the old or the new one."""
     tmp = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    with tmp.open("w") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1, default=str)
-        file.flush()
-        os.fsync(file.fileno())
-    tmp.replace(path)
+    try:
+        with tmp.open("w") as file:
+            json.dump(value, file, ensure_ascii=False, indent=1, default=str)
+            file.flush()
+            os.fsync(file.fileno())
+        tmp.replace(path)
+    finally:
+        tmp.unlink(missing_ok=True)  # of a full disk
+
+
+def read_json(path: Path) -> Any:
+    """What a small file holds, None where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        return None
 
 
 def walk_files(folder: Path) -> list[Path]:
