@@ -1,0 +1,115 @@
+"""A store that grew, lost files or was damaged: what is wrong is named and made again, and never handed on."""
+
+import gzip
+import json
+
+import pytest
+from samples import DOCUMENTS, MODEL
+
+from polylm.flows.everything import start
+from polylm.flows.reading import damaged, explain, export_to, first_rows, run_records
+from polylm.tasks.settings import Settings
+from polylm.tasks.store import StoreError
+
+pytestmark = pytest.mark.skipif(not MODEL.exists(), reason="`make install` fetches the language-identification model")
+
+
+@pytest.fixture(scope="module")
+def lines():
+    with gzip.open(DOCUMENTS, "rt", encoding="utf-8") as file:
+        return [next(file) for _ in range(13)]
+
+
+def run(store, file, *changes, recipe="corpus"):
+    return start(recipe, Settings(store=store, workers=0), sources=[f"x={file}"], changes=changes)
+
+
+def rows_of(session):
+    return {
+        report.rows for report in session.reports if report.stage in ("label_clusters", "drop_duplicates", "select")
+    }
+
+
+def test_a_source_that_grew_by_one_document_is_read_anew(tmp_path, lines):
+    source = tmp_path / "grows.jsonl"
+    source.write_text("".join(lines[:12]), encoding="utf-8")
+    assert rows_of(run(tmp_path / "store", source)) == {12}
+    source.write_text("".join(lines), encoding="utf-8")
+    assert rows_of(run(tmp_path / "store", source)) == {13}
+
+
+def test_parts_of_another_size_do_not_meet_in_one_store(tmp_path, lines):
+    source = tmp_path / "same.jsonl"
+    source.write_text("".join(lines), encoding="utf-8")
+    for size in (6, 7, 5):
+        assert rows_of(run(tmp_path / "store", source, f"ingest.part_rows={size}")) == {13}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, lines):
+    """A run of a few documents, one bad record among them."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "few.jsonl").write_text("".join(lines[:4]) + "[1]\n", encoding="utf-8")
+    run(folder / "store", folder / "few.jsonl")
+    return folder / "store"
+
+
+def test_bad_records_are_shown_with_file_offset_and_reason(finished):
+    [bad] = first_rows(finished, "bad_records", 5)
+    assert (bad["file"], bad["found"]) == ("few.jsonl", "[1]")
+    assert "object" in bad["reason"]
+
+
+def test_a_deleted_part_is_named_by_verify_and_made_again(finished, lines):
+    [part] = (finished / "parts" / "clean").rglob("*.parquet")
+    part.unlink()
+    assert any(problem.startswith("clean: x.0") and "is gone" in problem for problem in damaged(finished)["damaged"])
+    report = next(r for r in run(finished, finished.parent / "few.jsonl").reports if r.stage == "clean")
+    assert report.built == ["x.0"]
+    assert damaged(finished)["damaged"] == []
+
+
+def test_a_folder_that_lost_a_file_is_made_again(finished):
+    model = next((finished / "folders" / "train_classifier").iterdir())
+    manifest = json.loads((model / "manifest.json").read_text())
+    (model / "lost.bin").write_bytes(b"as if it had been written")
+    manifest["columns"]["lost.bin"] = "0" * 64
+    (model / "manifest.json").write_text(json.dumps(manifest))
+    (model / "lost.bin").unlink()
+    report = next(r for r in run(finished, finished.parent / "few.jsonl").reports if r.stage == "train_classifier")
+    assert len(report.built) == 1
+    assert "lost.bin" not in json.loads((model / "manifest.json").read_text())["columns"]
+
+
+def test_a_damaged_cache_of_digests_costs_nothing_but_the_digest(finished):
+    for path in (finished / "seen").iterdir():
+        path.write_text(path.read_text()[:20])
+    assert all(not report.built for report in run(finished, finished.parent / "few.jsonl").reports)
+
+
+def test_a_damaged_run_record_is_named_and_the_others_are_used(finished):
+    (finished / "runs" / "20000101T000000000-broken.json").write_text('{"id": ')
+    assert next(r["error"] for r in run_records(finished) if r["state"] == "damaged").endswith("is damaged: delete it")
+    assert explain(Settings(store=finished, workers=0), "x.0.0", None)["address"] == "x.0.0"
+
+
+@pytest.mark.parametrize("what", [damaged, run_records])
+def test_a_slip_in_the_stores_name_does_not_look_like_an_empty_store(what, tmp_path):
+    with pytest.raises(StoreError, match="is no store: give --store DIR"):
+        what(tmp_path / "nosuch")
+
+
+def test_an_export_of_what_is_not_built_says_so(finished, tmp_path):
+    with pytest.raises(StoreError, match="has no model yet"):
+        export_to(Settings(store=finished, workers=0), "model", tmp_path / "out")
+
+
+def test_a_source_without_documents_is_told_apart_from_a_wrong_address(tmp_path, lines):
+    (tmp_path / "blank.jsonl").write_text("\n\n", encoding="utf-8")
+    (tmp_path / "few.jsonl").write_text(lines[0], encoding="utf-8")
+    settings = Settings(store=tmp_path / "store", workers=0)
+    start("corpus", settings, sources=[f"b={tmp_path / 'blank.jsonl'}", f"x={tmp_path / 'few.jsonl'}"])
+    with pytest.raises(ValueError, match=r"no document b\.0\.0: b has none"):
+        explain(settings, "b.0.0", None)
+    with pytest.raises(ValueError, match="x has parts 0 to 0, the last with 1 documents"):
+        explain(settings, "x.0.7", None)
