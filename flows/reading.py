@@ -1,7 +1,9 @@
 """What the commands that only read print: runs, artifacts, documents and their verdicts."""
 
+import os
 import shutil
 import socket
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -86,10 +88,11 @@ def where_to_look(here: Session) -> dict[str, str]:
         written = (
             read_columns(here.store.part_path("write_samples", str(artifact.parts[0].key))).slice(0, 1).to_pylist()[0]
         )
-        lines["it wrote"] = f"{written['prompt']}{written['text']}".replace("\n", " ")
+        lines["it wrote"] = f"{written['prompt']}{written['text']}".replace("\n", " ")[:100]
     if (artifact := here.artifacts.get("ingest")) and artifact.built and artifact.parts:
         option = f" --store {here.store.root}" if here.store.root.name != "store" else ""
-        lines["next"] = f"polylm why {artifact.sources[0]}.0.0{option}"
+        program = "polylm" if shutil.which("polylm") else os.path.relpath(sys.argv[0])
+        lines["next"] = f"{program} why {artifact.sources[0]}.0.0{option}"
     return lines
 
 

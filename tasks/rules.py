@@ -47,7 +47,7 @@ class Rule:
     def margin(self) -> Floats:
         """Distance to the bound, negative where broken; 0 and -1 for `one_of`; NaN where not judged."""
         if self.side == "one_of":
-            return np.where(self.judged, -self.broken.astype(np.float64), np.nan)
+            return np.where(self.judged, 0.0 - self.broken, np.nan)
         sign = 1.0 if self.side == "at_least" else -1.0
         return np.asarray((self.value - self.bound) * sign)
 

@@ -47,7 +47,8 @@ def _ask(job: Job, row: int, store: Store) -> list[Answer]:
 
 def _answer(gate: str, name: str, rule: Rule, nulls: list[str]) -> Answer:
     judged = bool(rule.judged[0])
-    verdict = "broken" if rule.broken[0] else "holds" if judged else f"not judged: {', '.join(nulls)} is null"
+    more = f" and {len(nulls) - 3} more" if len(nulls) > 3 else ""
+    verdict = "broken" if rule.broken[0] else "holds" if judged else f"not judged: {', '.join(nulls[:3])}{more} is null"
     margin = float(rule.margin[0]) if judged and np.isfinite(rule.margin[0]) else None
     return Answer(gate, name, rule.side, _plain(rule.value), _bound(rule), margin, verdict)
 

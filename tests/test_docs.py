@@ -17,6 +17,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """A copy of the tree in which the guide was followed, to the letter."""
+    if (ROOT / "tasks/corpus/emoji.py").exists():
+        pytest.skip("the guide was followed in this tree already")
     copy = tmp_path_factory.mktemp("guide") / "tree"
     kept = ("polylm", "flows", "tasks", "model", "kernels", "tests/conftest.py", "tests/helpers", "pyproject.toml")
     for name in kept:
@@ -26,23 +28,17 @@ def tree(tmp_path_factory):
         else:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy / name)
-    stage, recipe, measure, gate, test = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    stage, recipe_import, recipe, flow_import, measure, gate, test = re.findall(
+        r"```python\n(.*?)```", GUIDE, re.DOTALL
+    )
     (copy / "tasks/corpus/emoji.py").write_text(stage, encoding="utf-8")
     (copy / "tests/corpus").mkdir(parents=True, exist_ok=True)
     (copy / "tests/corpus/test_emoji.py").write_text(test, encoding="utf-8")
     _insert(copy / "flows/recipes.py", "    split: SplitParams", recipe)
-    _insert(
-        copy / "flows/recipes.py",
-        "from polylm.tasks.corpus.language",
-        "from polylm.tasks.corpus.emoji import EmojiParams\n",
-    )
+    _insert(copy / "flows/recipes.py", "from polylm.tasks.corpus.language", recipe_import)
     _insert(copy / "flows/corpus.py", "    signatures = run(", measure)
     _insert(copy / "flows/corpus.py", "        run(filter_quality", gate)
-    _insert(
-        copy / "flows/corpus.py",
-        "from polylm.tasks.corpus.language",
-        "from polylm.tasks.corpus.emoji import filter_emoji, measure_emoji\n",
-    )
+    _insert(copy / "flows/corpus.py", "from polylm.tasks.corpus.language", flow_import)
     return copy
 
 

@@ -28,7 +28,7 @@ class TextParams(Params):
     thresholds: dict[str, dict[str, float | None]] = Field(
         {language: rule_set(language).thresholds for language in KNOWN},
         description="Threshold of every rule by language (`*`: all others); null is off.",
-        source="FineWeb for en and *, FineWeb2 elsewhere: docs/rules in data/rule_sets.json, one source a number",
+        source="FineWeb for en and *, FineWeb2 elsewhere: one source a number in tasks/corpus/data/rule_sets.json",
     )
 
 
