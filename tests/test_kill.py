@@ -87,8 +87,10 @@ def test_a_run_that_is_killed_eight_times_ends_with_the_content_of_an_undisturbe
     held = snapshot(store)
     assert held == snapshot(third_store)
     assert sum(len(stage["built"]) for stage in said["stages"]) < sum(stage["jobs"] for stage in said["stages"])
-    states = sorted(json.loads(path.read_text())["state"] for path in (store / "runs").glob("*.json"))
-    assert states == ["completed", *["running"] * KILLS]
+    states = [json.loads(path.read_text())["state"] for path in (store / "runs").glob("*.json")]
+    assert len(states) == KILLS + 1
+    # A kill can hit a run that has saved its end and not yet ended.
+    assert set(states) == {"completed", "running"}
     assert list((store / "tmp").iterdir()) == []
 
 
