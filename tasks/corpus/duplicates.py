@@ -109,7 +109,7 @@ def verify_clusters(corpus: Corpus, params: ClusterParams, joined: dict[str, Pat
 
     No chaining, so that one false link cannot swallow a source (datasets lost whole ones to it). Equal normalised texts are
     clustered by their hash alone and only the first is compared. Texts are read once; shingles wait on disk, 8 bytes each.
-    Memory: one part, 80 bytes a candidate or clustered document, and the shingles and edges of a batch or of the largest
+    Memory: one part, about 130 bytes a candidate or clustered document, and the shingles and edges of a batch or of the largest
     component.
     """
     near = [path for name, path in joined.items() if name != EXACT]

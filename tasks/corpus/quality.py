@@ -51,7 +51,7 @@ class QualityModelParams(Params):
     max_reference_bytes: int = Field(
         8_000_000,
         ge=1,
-        description="Of a fold; of more, a sample by hash. Bounds the size of the models: 2 to 4 times as many bytes.",
+        description="Of a fold; of more, a sample by hash. Bounds the models: 5 to 12 times as many bytes.",
         unit="bytes",
         source="ours; CCNet takes the openings of 1,000,000 pages",
     )
@@ -106,7 +106,7 @@ def train_quality_models(corpus: Corpus, params: QualityModelParams, work: Works
 
     Text is normalised as for duplicates (NFKC, case folded, digits 0, no punctuation; characters in scripts without spaces),
     a document a sentence as in cc_net. The record's metrics say how much text there was, and why there is no model.
-    Memory: one part; lmplz sorts in `memory`, and build_binary holds the model (up to 50 bytes a byte of text).
+    Memory: one part; lmplz sorts in `memory`, and build_binary holds the model (5 to 12 bytes a byte of text).
     """
     with spill_folder(work.scratch) as folder:
         folds = [Sample(folder / fold, params.max_reference_bytes) for fold in FOLDS]
