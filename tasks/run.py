@@ -23,7 +23,7 @@ from polylm.tasks.settings import Settings
 from polylm.tasks.stage import DOC, Params, Stage, StageError
 from polylm.tasks.store import Artifact, Part, Record, Shape, Store, write_json
 
-INLINE_ROWS = 200_000  # gates and fits over fewer rows are faster here than in another process, and small
+INLINE_ROWS = 50_000  # gates and fits over fewer rows are faster here than in another process, and small
 P = ParamSpec("P")
 T = TypeVar("T")
 
