@@ -5,7 +5,7 @@ The transitive closure of LSH hits is not a cluster: a chain of weak links joins
 its true Jaccard similarity with the cluster's centre reaches the threshold.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -39,21 +39,15 @@ def components(edges: Ints, count: int, roots: Roots | None = None) -> Roots:
     return roots
 
 
-def component_batches(roots: Roots, weights: Ints, max_weight: int) -> Iterator[Ints]:
-    """The nodes of whole components, batch after batch, each of at most `max_weight` or of one component.
+def component_batches(roots: Roots, weights: Ints, max_weight: int) -> int:
+    """Share whole components out into batches, each of at most `max_weight` or of one component; how many there are.
 
-    Nodes are in ascending order inside a batch. For clusters in bounded memory: load the shingle sets of one batch only.
+    For clusters in bounded memory: load the shingle sets of one batch only. Batches are in the order of their components'
+    roots. Works in place, because there may be as many nodes as documents: `roots` become the numbers of the nodes' batches,
+    a root's weight that of its component.
     """
-    order = np.argsort(roots, kind="stable")
-    starts = np.flatnonzero(np.concatenate(([True], np.diff(roots[order]) != 0))) if len(roots) else order
-    totals = np.concatenate(([0], np.cumsum(weights[order])))
-    ends = np.append(starts[1:], len(order))
-    first = 0
-    while first < len(starts):
-        limit = totals[starts[first]] + max_weight
-        last = max(int(np.searchsorted(totals[ends], limit, side="right")), first + 1)
-        yield np.sort(order[starts[first] : ends[last - 1]])
-        first = last
+    assert len(roots) == len(weights), f"{len(roots)} roots, {len(weights)} weights"
+    return int(_share_out(roots, weights, max_weight))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +124,24 @@ def _unite(edges: Ints, roots: Roots) -> None:
         roots[max(left, right)] = min(left, right)
     for node in range(len(roots)):
         roots[node] = roots[roots[node]]  # parents are lower and already point at their root
+
+
+@_jit
+def _share_out(roots: Roots, weights: Ints, max_weight: int) -> int:
+    # A root is the lowest node of its component: whoever comes later finds in its place what is known by then.
+    for node in range(len(roots)):
+        if roots[node] != node:
+            weights[roots[node]] += weights[node]
+    batch, weight = -1, 0
+    for node in range(len(roots)):
+        if roots[node] != node:
+            roots[node] = roots[roots[node]]
+            continue
+        if batch < 0 or weight + weights[node] > max_weight:
+            batch, weight = batch + 1, 0
+        weight += weights[node]
+        roots[node] = batch
+    return batch + 1
 
 
 @_jit

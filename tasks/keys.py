@@ -32,8 +32,10 @@ def digest(value: Any) -> str:
 
 def content(values: pa.Array | pa.ChunkedArray) -> str:
     """sha256 of a column's values: independent of chunks, offsets, dictionaries, row groups and compression."""
-    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    if isinstance(array, pa.ChunkedArray):
+    array = values
+    if isinstance(array, pa.ChunkedArray) and array.num_chunks == 1:
+        array = array.chunk(0)  # putting one chunk together would copy it
+    elif isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     hasher = hashlib.sha256()
     _feed(hasher, array)
@@ -111,12 +113,13 @@ def _feed(hasher: Any, array: pa.Array) -> None:
     elif pa.types.is_fixed_size_binary(kind):
         hasher.update(b"".join(value or b"" for value in array.to_pylist()))
     else:
-        _feed_numbers(hasher, array.fill_null(0 if not pa.types.is_boolean(kind) else False))
+        full = array.fill_null(0 if not pa.types.is_boolean(kind) else False) if array.null_count else array
+        _feed_numbers(hasher, full)
     return None
 
 
 def _feed_numbers(hasher: Any, array: pa.Array, dtype: Any = None) -> None:
-    hasher.update(np.ascontiguousarray(array.to_numpy(zero_copy_only=False), dtype=dtype).tobytes())
+    hasher.update(np.ascontiguousarray(array.to_numpy(zero_copy_only=False), dtype=dtype).view(np.uint8))
 
 
 def _feed_bytes(hasher: Any, array: pa.Array) -> None:

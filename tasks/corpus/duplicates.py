@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from polylm.kernels import band_join, components, minhash, normalize
+from polylm.tasks import keys
 from polylm.tasks.corpus.language import BATCH_BYTES
 from polylm.tasks.corpus.spill import Groups, Ints, Sets, bounds_of_runs, spill_folder
 from polylm.tasks.rules import Rules, at_most
 from polylm.tasks.stage import Columns, Corpus, Field, NoParams, Params, Rows, Workspace, files, gate, measure
-from polylm.tasks.store import read_columns
 
 EXACT = "exact"  # the job of the band whose hash is that of the whole normalised text
 EDGES = pa.schema([("first", pa.int64()), ("doc", pa.int64())])
@@ -22,6 +22,8 @@ EDGES_AT_ONCE = 1 << 16
 EDGE_WEIGHT = 12  # what comparing along an edge takes in memory, in shingles
 CLUSTERS = {"doc": pa.int64(), "cluster": pa.int64(), "similarity": pa.float32(), "band": pa.int16()}
 PIECES = 64  # ranges of hashes that a band is joined in, one in memory at a time
+EDGE = np.dtype([(field.name, field.type.to_pandas_dtype()) for field in EDGES])
+CLUSTERED = np.dtype([(name, kind.to_pandas_dtype()) for name, kind in CLUSTERS.items()])
 HASHED = np.dtype([("hash", np.uint64), ("exact", np.uint64), ("doc", np.int64)])
 LINK = np.dtype([("first", np.int32), ("member", np.int32), ("band", np.int16)])
 Hashes: TypeAlias = NDArray[np.uint64]
@@ -86,21 +88,21 @@ def join_bands(corpus: Corpus, params: BandParams, work: Workspace, job: str) ->
 
     Of equal texts only the first is in a near band, for the exact band links the others to it already: ten copies of a
     source cost ten times the exact band, and nothing more. Memory: one part, a 64th of the band (80 bytes a document in
-    it), and 32 bytes an edge.
+    it), and 16 bytes an edge.
     """
     band = list(params.jobs()).index(job)
-    edges = [EDGES.empty_table()]
     with spill_folder(work.scratch) as folder:
-        pieces = Groups(folder / "pieces", HASHED)
+        pieces, edges = Groups(folder / "pieces", HASHED), Groups(folder / "edges", EDGE)
         for rows in corpus:
             hashed = _band_of(rows, band)
+            del rows  # before the next part is read
             pieces.add(hashed["hash"] // np.uint64(2**64 // PIECES), hashed)
         for piece in range(PIECES):
             hashed = pieces.read(piece)
             distinct = hashed if band == 0 else hashed[_firsts(hashed["exact"], hashed["doc"])]
             joined = band_join.join_band(distinct["hash"], distinct["doc"])
-            edges.append(pa.table({"first": joined[:, 0].copy(), "doc": joined[:, 1].copy()}))
-    return pa.concat_tables(edges)
+            edges.add(np.full(len(joined), piece), _as_edges(joined))
+        return pa.table(edges.columns())
 
 
 @files(reads=["text", "doc"], writes=CLUSTERS, version=1, libraries=["pyarrow", "unicodedata"])
@@ -109,13 +111,15 @@ def verify_clusters(corpus: Corpus, params: ClusterParams, joined: dict[str, Pat
 
     No chaining, so that one false link cannot swallow a source (datasets lost whole ones to it). Equal normalised texts are
     clustered by their hash alone and only the first is compared. Texts are read once; shingles wait on disk, 8 bytes each.
-    Memory: one part, about 130 bytes a candidate or clustered document, and the shingles and edges of a batch or of the largest
-    component.
+    Memory: one part, 28 bytes a candidate, then 22 bytes a clustered document, and the shingles and edges of a batch or of the
+    largest component.
     """
     near = [path for name, path in joined.items() if name != EXACT]
-    stars = _verified_stars(corpus, params, near, work.scratch)
-    exact = read_columns(joined[EXACT])
-    return _with_twins(stars, exact["first"].to_numpy(), exact["doc"].to_numpy())
+    with spill_folder(work.scratch) as folder:
+        clustered = Groups(folder / "clustered", CLUSTERED)  # by part, so that each is put in order on its own
+        _add_stars(clustered, corpus, params, near, folder)
+        _add_twins(clustered, joined[EXACT], folder)
+        return pa.table(clustered.columns(sort_by="doc"))
 
 
 @measure(reads=["doc"], writes={name: kind for name, kind in CLUSTERS.items() if name != "doc"}, version=1)
@@ -124,33 +128,38 @@ def label_clusters(rows: Rows, params: NoParams, clusters: pa.Table) -> Columns:
 
     Null for a document without duplicates. Memory: 22 bytes a clustered document of the whole corpus.
     """
-    places, here = _places(clusters["doc"].to_numpy(), rows["doc"].to_numpy())
+    docs = rows["doc"].to_numpy()
+    own = _between(clusters, docs)
+    places, here = _places(own["doc"].to_numpy(), docs)
     at = np.zeros(len(here), np.int64)
     at[here] = places
     names = [name for name in CLUSTERS if name != "doc"]
-    return {name: clusters[name].combine_chunks().take(pa.array(at, mask=~here)) for name in names}
+    return {name: own[name].combine_chunks().take(pa.array(at, mask=~here)) for name in names}
 
 
 @files(reads=["cluster", "chars", "doc"], writes={"doc": pa.int64(), "keeper": pa.int64()}, cheap=True, version=1)
 def choose_keepers(corpus: Corpus, params: NoParams) -> pa.Table:
     """Keep the longest document of every cluster, the first of equals, among those that no gate rejected.
 
-    Lists the others with their keeper, in the order of their numbers. Reads twice. Memory: 100 bytes a cluster, 32 bytes
+    Lists the others with their keeper, in the order of their numbers. Reads twice. Memory: 100 bytes a cluster, 16 bytes
     a document that goes.
     """
-    clusters, keepers = _keepers(corpus)
-    dropped = [pa.schema([("doc", pa.int64()), ("keeper", pa.int64())]).empty_table()]
+    clusters, keepers, count = _keepers(corpus)
+    dropped = {name: np.empty(count - len(clusters), np.int64) for name in ("doc", "keeper")}
+    filled = 0
     for rows in corpus:
         cluster, _, docs = _clustered(rows)
         own = keepers[np.searchsorted(clusters, cluster)]
-        dropped.append(pa.table({"doc": docs[own != docs], "keeper": own[own != docs]}))
-    return pa.concat_tables(dropped)
+        goes = own != docs
+        here = slice(filled, filled := filled + int(goes.sum()))
+        dropped["doc"][here], dropped["keeper"][here] = docs[goes], own[goes]
+    return pa.table(dropped)
 
 
 @gate(reads=["doc"])
 def drop_duplicates(rows: Rows, params: NoParams, keepers: pa.Table) -> Rules:
     """Reject every document of a cluster but its keeper."""
-    _, is_dropped = _places(keepers["doc"].to_numpy(), rows["doc"])
+    _, is_dropped = _places(_between(keepers, rows["doc"])["doc"].to_numpy(), rows["doc"])
     return {"duplicate": at_most(is_dropped, 0)}
 
 
@@ -185,9 +194,16 @@ def _firsts(values: NDArray[Any], docs: Ints) -> Ints:
 
 def _edges(path: Path) -> Iterator[Ints]:
     """The edges of one band, [M, 2], some at a time."""
-    file = pq.ParquetFile(path, page_checksum_verification=True)
+    # Without a buffer, a column of a whole row group would be read at once.
+    file = pq.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
     for batch in file.iter_batches(EDGES_AT_ONCE, use_threads=False):
         yield np.column_stack((batch["first"].to_numpy(), batch["doc"].to_numpy()))
+
+
+def _as_edges(pairs: Ints) -> NDArray[Any]:
+    rows = np.empty(len(pairs), EDGE)
+    rows["first"], rows["doc"] = pairs[:, 0], pairs[:, 1]
+    return rows
 
 
 def _candidates(near: Sequence[Path]) -> Ints:
@@ -202,56 +218,57 @@ def _candidates(near: Sequence[Path]) -> Ints:
     return docs
 
 
-def _verified_stars(corpus: Corpus, params: ClusterParams, near: Sequence[Path], scratch: Path) -> list[pa.Table]:
-    """The clusters of near duplicates, a table for each batch of components that has any."""
+def _add_stars(clustered: Groups, corpus: Corpus, params: ClusterParams, near: Sequence[Path], folder: Path) -> None:
+    """Find the clusters of near duplicates, a batch of components at a time."""
     docs = _candidates(near)
-    with spill_folder(scratch) as folder:
-        sets = _shingle_sets(corpus, docs, params.shingle, folder / "sets")
-        batches = _batches(near, docs, sets, params.batch_shingles)
-        links = _links_by_batch(near, docs, batches, folder / "links")
-        found = (
-            _stars(nodes, links.read(batch), sets, docs, params.min_similarity) for batch, nodes in enumerate(batches)
-        )
-        return [table for table in found if table.num_rows]
+    sets = _shingle_sets(corpus, docs, params.shingle, folder / "sets")
+    batch_of, batches = _batches(near, docs, sets, params.batch_shingles)
+    links = _links_by_batch(near, docs, batch_of, folder / "links")
+    del batch_of
+    for batch in range(batches):
+        _add(clustered, _stars(links.read(batch), sets, docs, params.min_similarity))
 
 
-def _batches(near: Sequence[Path], docs: Ints, sets: Sets, max_weight: int) -> list[Ints]:
-    """Whole components, by index of candidate, that are compared at once."""
-    roots, degrees = _components(near, docs)
-    weights = np.diff(sets.offsets) + EDGE_WEIGHT * degrees.astype(np.int64)
-    return list(components.component_batches(roots, weights, max_weight))
-
-
-def _components(near: Sequence[Path], docs: Ints) -> tuple[components.Roots, NDArray[np.int32]]:
-    """The component of each candidate, and how many edges it is the member of."""
-    roots, degrees = np.arange(len(docs), dtype=np.int32), np.zeros(len(docs), np.int32)
+def _batches(near: Sequence[Path], docs: Ints, sets: Sets, max_weight: int) -> tuple[components.Roots, int]:
+    """The batch in which each candidate is compared, with its whole component; and how many batches there are."""
+    roots, weights = np.arange(len(docs), dtype=np.int32), np.diff(sets.offsets)
     for path in near:
         for edges in _edges(path):
             local = np.searchsorted(docs, edges)
             components.components(local, len(docs), roots)
-            np.add.at(degrees, local[:, 1], 1)
-    return roots, degrees
+            np.add.at(weights, local[:, 1], EDGE_WEIGHT)
+    return roots, components.component_batches(roots, weights, max_weight)
 
 
 def _shingle_sets(corpus: Corpus, docs: Ints, shingle: int, path: Path) -> Sets:
     """The distinct shingles of the candidates, in the order of their numbers; one pass over the corpus."""
-    sets = Sets(path)
+    sets = Sets(path, len(docs))
     for rows in corpus if len(docs) else ():
         _, here = _places(docs, rows["doc"].to_numpy())
-        for texts in normalize.row_batches(rows["text"].filter(pa.array(here)), BATCH_BYTES):
-            tokens = normalize.tokenize(texts)
-            spans = normalize.shingles(tokens, shingle)
-            sets.append(*minhash.distinct(minhash.xxh64(tokens.text, spans.starts, spans.ends), spans.offsets))
-    assert len(sets.offsets) == len(docs) + 1, "a candidate is not in the corpus"
+        texts = rows["text"].filter(pa.array(here))
+        del rows  # a text is in memory once, and no part beside the next one
+        _append_sets(sets, texts, shingle)
+        del texts
+    assert len(sets) == len(docs), "a candidate is not in the corpus"
     return sets
 
 
-def _links_by_batch(near: Sequence[Path], docs: Ints, batches: Sequence[Ints], folder: Path) -> Groups:
+def _append_sets(sets: Sets, texts: pa.Array, shingle: int) -> None:
+    # Smaller batches than elsewhere: here they come on top of what is held for every candidate.
+    for batch in normalize.row_batches(texts, BATCH_BYTES // 4):
+        sets.append(*_shingle_hashes(batch, shingle))
+
+
+def _shingle_hashes(texts: pa.Array, shingle: int) -> tuple[Hashes, Ints]:
+    """The distinct shingles of each text, end to end, with their offsets."""
+    tokens = normalize.tokenize(texts)
+    spans = normalize.shingles(tokens, shingle)
+    return minhash.distinct(minhash.xxh64(tokens.text, spans.starts, spans.ends), spans.offsets)
+
+
+def _links_by_batch(near: Sequence[Path], docs: Ints, batch_of: components.Roots, folder: Path) -> Groups:
     """The edges of each batch of components, by index of candidate."""
     links = Groups(folder, LINK)
-    batch_of = np.empty(len(docs), np.int32)
-    for batch, nodes in enumerate(batches):
-        batch_of[nodes] = batch
     for band, path in enumerate(near, 1):
         for edges in _edges(path):
             local = np.searchsorted(docs, edges)
@@ -261,42 +278,57 @@ def _links_by_batch(near: Sequence[Path], docs: Ints, batches: Sequence[Ints], f
     return links
 
 
-def _stars(nodes: Ints, links: NDArray[Any], sets: Sets, docs: Ints, min_similarity: float) -> pa.Table:
-    """The clusters of one batch, by documents' numbers."""
-    edges = np.searchsorted(nodes, np.column_stack((links["first"], links["member"])))
+def _stars(links: NDArray[Any], sets: Sets, docs: Ints, min_similarity: float) -> NDArray[Any]:
+    """The clusters of one batch, by documents' numbers. Every candidate is in an edge, so the edges name them all."""
+    nodes, edges = np.unique(np.column_stack((links["first"], links["member"])), return_inverse=True)
     bands = np.ascontiguousarray(links["band"])
-    stars = components.star_clusters(edges, bands, *sets.read(nodes), min_similarity=min_similarity)
+    stars = components.star_clusters(edges.reshape(-1, 2), bands, *sets.read(nodes), min_similarity=min_similarity)
     own = docs[nodes]
-    return _clusters(own[stars.docs], own[stars.centres], stars.similarities, stars.bands)
+    return _rows(own[stars.docs], own[stars.centres], stars.similarities, stars.bands)
 
 
-def _with_twins(stars: list[pa.Table], first: Ints, twin: Ints) -> pa.Table:
+def _add_twins(clustered: Groups, exact: Path, folder: Path) -> None:
     """Add equal texts: to the cluster of their first copy, which is a cluster of its own where it has none.
 
-    Empties `stars`. One sorted table at a time is held beside the one that it comes from.
+    By the part of the first copy. Twins already added to a part do not disturb: no first copy is among them.
     """
-    none = np.empty(0, np.int64)
-    found = _sorted([*stars, _clusters(none, none, none, none)])
-    stars.clear()
-    alone = np.setdiff1d(first, found["doc"].to_numpy())
-    if len(alone):
-        found = _sorted([found, _clusters(alone, alone, np.ones(len(alone)), np.full(len(alone), -1))])
-    places = np.searchsorted(found["doc"].to_numpy(), first)
-    centre = found["cluster"].to_numpy()[places]
-    bands = np.where(centre == first, 0, found["band"].to_numpy()[places])
-    return _sorted([found, _clusters(twin, centre, found["similarity"].to_numpy()[places], bands)])
+    twins = Groups(folder / "twins", EDGE)
+    for edges in _edges(exact):
+        twins.add(edges[:, 0] // keys.ROWS_A_PART, _as_edges(edges))
+    for part in twins:
+        found = _by_doc(clustered.read(part))
+        for pairs in twins.pieces(part, EDGES_AT_ONCE):  # a text may have copies in every part
+            alone = np.setdiff1d(pairs["first"], found["doc"])
+            centres = _rows(alone, alone, np.ones(len(alone)), np.full(len(alone), -1))
+            _add(clustered, centres)
+            found = _by_doc(np.concatenate([found, centres]))
+            firsts = found[np.searchsorted(found["doc"], pairs["first"])]
+            bands = np.where(firsts["cluster"] == firsts["doc"], 0, firsts["band"])
+            _add(clustered, _rows(pairs["doc"], firsts["cluster"], firsts["similarity"], bands))
 
 
-def _clusters(docs: Ints, centres: Ints, similarities: NDArray[Any], bands: NDArray[Any]) -> pa.Table:
-    columns = zip(CLUSTERS.items(), (docs, centres, similarities, bands), strict=True)
-    return pa.table({name: pa.array(values).cast(kind) for (name, kind), values in columns})
+def _add(clustered: Groups, rows: NDArray[Any]) -> None:
+    clustered.add(rows["doc"] // keys.ROWS_A_PART, rows)
 
 
-def _sorted(tables: Sequence[pa.Table]) -> pa.Table:
-    """The tables as one, by document; column by column, because a whole table would be copied twice."""
-    table = pa.concat_tables(tables)
-    order = pa.array(np.argsort(table["doc"].to_numpy(), kind="stable"))
-    return pa.table({name: table[name].combine_chunks().take(order) for name in CLUSTERS})
+def _rows(docs: Ints, centres: Ints, similarities: NDArray[Any], bands: NDArray[Any]) -> NDArray[Any]:
+    rows = np.empty(len(docs), CLUSTERED)
+    rows["doc"], rows["cluster"], rows["similarity"], rows["band"] = docs, centres, similarities, bands
+    return rows
+
+
+def _by_doc(rows: NDArray[Any]) -> NDArray[Any]:
+    return rows[np.argsort(rows["doc"], kind="stable")]
+
+
+def _between(table: pa.Table, docs: Ints) -> pa.Table:
+    """The rows of a table sorted by `doc` from the first to the last of some sorted numbers; nothing is copied."""
+    if not len(docs):
+        return table.slice(0, 0)
+    chunks = [chunk.to_numpy() for chunk in table["doc"].chunks]
+    first = sum(int(np.searchsorted(chunk, docs[0])) for chunk in chunks)
+    last = sum(int(np.searchsorted(chunk, docs[-1], side="right")) for chunk in chunks)
+    return table.slice(first, last - first)
 
 
 def _places(docs: Ints, numbers: Ints) -> tuple[Ints, Bools]:
@@ -307,17 +339,19 @@ def _places(docs: Ints, numbers: Ints) -> tuple[Ints, Bools]:
     return places[here], here
 
 
-def _keepers(corpus: Corpus) -> tuple[Ints, Ints]:
-    """The clusters that have a survivor, in order, and the keeper of each."""
-    best = np.empty((3, 0), np.int64)
+def _keepers(corpus: Corpus) -> tuple[Ints, Ints, int]:
+    """The clusters that have a survivor, in order, the keeper of each, and the number of survivors in them."""
+    best, count = np.empty((3, 0), np.int64), 0
     waiting: list[Ints] = []
     for rows in corpus:
-        waiting.append(_best(_clustered(rows)))
+        clustered = _clustered(rows)
+        count += clustered.shape[1]
+        waiting.append(_best(clustered))
         # Merged when as many wait as are held: n log n in all, and never more than twice the clusters in memory.
         if sum(part.shape[1] for part in waiting) >= max(best.shape[1], 1 << 16):
             best, waiting = _best(np.concatenate([best, *waiting], axis=1)), []
     cluster, _, docs = _best(np.concatenate([best, *waiting], axis=1))
-    return cluster, docs
+    return cluster, docs, count
 
 
 def _best(rows: Ints) -> Ints:

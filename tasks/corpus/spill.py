@@ -41,35 +41,64 @@ class Groups:
             with self._path(int(groups[first])).open("ab") as file:
                 rows[first:last].astype(self._dtype, copy=False).tofile(file)
 
+    def __iter__(self) -> Iterator[int]:
+        """The numbers of the groups that have rows, in order."""
+        return iter(sorted(int(path.name) for path in self._folder.iterdir()))
+
     def read(self, group: int) -> NDArray[Any]:
         path = self._path(group)
         return np.fromfile(path, self._dtype) if path.exists() else np.empty(0, self._dtype)
+
+    def pieces(self, group: int, rows: int) -> Iterator[NDArray[Any]]:
+        """A group that may be large, so many rows at a time."""
+        with self._path(group).open("rb") as file:
+            while len(piece := np.fromfile(file, self._dtype, rows)):
+                yield piece
+
+    def columns(self, sort_by: str | None = None) -> dict[str, NDArray[Any]]:
+        """All rows, group after group, as an array a field; rows of a group by one field if asked.
+
+        Every array is allocated once: a list of them that is put together at the end would take twice its size. Memory: the
+        arrays and one group, twice.
+        """
+        count = sum(self._path(group).stat().st_size for group in self) // self._dtype.itemsize
+        whole = {name: np.empty(count, self._dtype[name]) for name in self._dtype.names or ()}
+        filled = 0
+        for group in self:
+            rows = self.read(group)
+            rows = rows if sort_by is None else rows[np.argsort(rows[sort_by], kind="stable")]
+            for name, values in whole.items():
+                values[filled : filled + len(rows)] = rows[name]
+            filled += len(rows)
+        return whole
 
     def _path(self, group: int) -> Path:
         return self._folder / str(group)
 
 
 class Sets:
-    """Sets of hashes in one file, in the order of their owners; any of them can be read back. Memory: 8 bytes a set."""
+    """`count` sets of hashes in one file, in the order of their owners; any of them can be read back.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._ends: list[Ints] = [np.zeros(1, np.int64)]
-        self._size = 0
+    Memory: 8 bytes a set. `offsets`, [count + 1], says where each set begins and the last one ends, in hashes.
+    """
+
+    def __init__(self, path: Path, count: int) -> None:
+        self._path, self._filled = path, 0
+        self.offsets: Ints = np.zeros(count + 1, np.int64)
         path.touch()
+
+    def __len__(self) -> int:
+        """How many sets were added."""
+        return self._filled
 
     def append(self, hashes: NDArray[np.uint64], offsets: Ints) -> None:
         """Add sets; set i is `hashes[offsets[i]:offsets[i + 1]]`, the last ends where `hashes` does."""
         with self._path.open("ab") as file:
             hashes.tofile(file)
-        self._ends.append(offsets[1:] - offsets[0] + self._size)
-        self._size += len(hashes)
-
-    @property
-    def offsets(self) -> Ints:
-        """[N + 1]: where each set begins and the last one ends, in hashes."""
-        self._ends = [np.concatenate(self._ends)]
-        return self._ends[0]
+        first, last = self._filled, self._filled + len(offsets) - 1
+        assert last < len(self.offsets), f"{last} sets, {len(self.offsets) - 1} expected"
+        self.offsets[first + 1 : last + 1] = offsets[1:] - offsets[0] + self.offsets[first]
+        self._filled = last
 
     def read(self, owners: Ints) -> tuple[NDArray[np.uint64], Ints]:
         """The sets of some owners, in ascending order, end to end, with their offsets."""

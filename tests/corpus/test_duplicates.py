@@ -179,6 +179,22 @@ def test_the_size_of_a_batch_changes_nothing(work, tmp_path, batch):
     assert cluster(texts, work, tmp_path, batch_shingles=batch) == cluster(texts, work, tmp_path / "other")
 
 
+def test_clusters_are_the_same_wherever_in_parts_and_sources_their_documents_stand(work, tmp_path):
+    texts = [changed(long_text(i % 7), 1 + i % 3, seed=i % 2) for i in range(60)]
+    numbers = np.array([(i // 24) << 48 | (i // 4 % 6) << 24 | i % 4 for i in range(60)])
+    assert (np.diff(numbers) > 0).all()
+    parts = [rows | {"doc": pa.array(numbers[rows["doc"].to_numpy()])} for rows in parts_of(texts)]
+    found = verify_clusters(parts, ClusterParams(), joined(parts, work, tmp_path), work)
+    assert found["doc"].to_pylist() == sorted(found["doc"].to_pylist())
+    (tmp_path / "other").mkdir()
+    expected = cluster(texts, work, tmp_path / "other")
+    assert {band for _, _, band in expected.values()} > {-1, 0}
+    assert rows_of(found) == {numbers[doc]: (numbers[centre], *rest) for doc, (centre, *rest) in expected.items()}
+    labelled = [label_clusters(rows, NoParams(), found) for rows in parts]
+    centres = [centre for rows in labelled for centre in rows["cluster"].to_pylist()]
+    assert centres == [numbers[expected[doc][0]] if doc in expected else None for doc in range(60)]
+
+
 def test_copies_of_a_source_add_edges_to_the_exact_band_only(work, tmp_path):
     texts = [long_text(7), changed(long_text(7), 2), long_text(8), changed(long_text(8), 2)]
     once, thrice = parts_of(texts), parts_of(texts * 3)

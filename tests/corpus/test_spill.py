@@ -2,6 +2,7 @@
 
 import tempfile
 from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,14 @@ def test_a_group_holds_its_rows_in_the_order_of_writing(calls):
             for group, value in call:
                 expected[group].append((value, group))
         assert {group: groups.read(group).tolist() for group in expected} == expected
+        assert list(groups) == [group for group, rows in expected.items() if rows]
+        for group in groups:
+            assert [row for piece in groups.pieces(group, 2) for row in piece.tolist()] == expected[group]
+        for sort_by, order in ((None, list), ("value", lambda rows: sorted(rows, key=itemgetter(0)))):
+            whole = [row for rows in expected.values() for row in order(rows)]
+            columns = groups.columns(sort_by)
+            assert [(name, values.dtype) for name, values in columns.items()] == [("value", "i8"), ("band", "i2")]
+            assert list(zip(*(values.tolist() for values in columns.values()), strict=True)) == whole
 
 
 @settings(max_examples=50, deadline=None)
@@ -35,7 +44,7 @@ def test_a_group_holds_its_rows_in_the_order_of_writing(calls):
 def test_any_sets_are_read_back_in_order(calls, data):
     whole = [sorted(own) for call in calls for own in call]
     with tempfile.TemporaryDirectory() as folder:
-        sets = Sets(Path(folder) / "sets")
+        sets = Sets(Path(folder) / "sets", len(whole))
         for call in calls:
             offsets = np.cumsum([0, *(len(own) for own in call)])
             hashes = np.array([value for own in call for value in own], np.uint64)
