@@ -14,10 +14,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from polylm.flows.alarms import Watch
 from polylm.flows.everything import build_everything
 from polylm.flows.recipes import Recipe
 from polylm.tasks import keys
-from polylm.tasks.run import Session, session
+from polylm.tasks.maintenance.verify import folder_problems
+from polylm.tasks.run import Observer, Session, session
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import (
     MANIFEST,
@@ -27,8 +29,6 @@ from polylm.tasks.store import (
     StoreError,
     read_columns,
     read_json,
-    read_record,
-    walk_files,
 )
 from polylm.tasks.why import why
 
@@ -96,7 +96,7 @@ def where_to_look(here: Session) -> dict[str, str]:
     return lines
 
 
-def replayed(settings: Settings, run_id: str | None = None) -> Any:
+def replayed(settings: Settings, run_id: str | None = None, observer: Observer | None = None) -> Any:
     """A session in which the recipe of a run (the latest by default) was planned again: its artifacts, by stage."""
     records = run_records(settings.store)
     chosen = [record for record in records if run_id in (None, record["id"]) and record["state"] != "damaged"]
@@ -109,18 +109,7 @@ def replayed(settings: Settings, run_id: str | None = None) -> Any:
         where = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
         text = f"the run {chosen[-1]['id']} was made by another version of polylm (its recipe differs in {where})"
         raise StoreError(f"{text}: run it again, or name another with --run") from error
-    return _Replay(settings, recipe)
-
-
-def damaged(store: Path) -> dict[str, Any]:
-    """Read every part and folder again: page checksums, content digests, sha256 of files."""
-    here = _existing(store)
-    parts = sorted((here.root / "parts").rglob("*.parquet"))
-    folders = sorted(path.parent for path in (here.root / "folders").glob("*/*/manifest.json"))
-    problems = [problem for path in parts if (problem := _part_problem(path))]
-    problems += _gone(here)
-    problems += [problem for folder in folders for problem in _folder_problems(here, folder)]
-    return {"checked": len(parts) + sum(len(walk_files(folder)) for folder in folders), "damaged": problems}
+    return _Replay(settings, recipe, observer)
 
 
 def export_to(settings: Settings, what: str, folder: Path) -> str:
@@ -137,7 +126,7 @@ def export_to(settings: Settings, what: str, folder: Path) -> str:
         if artifact is None or not artifact.built:
             raise StoreError(f"the latest run has no {what} yet: `polylm run` builds it")
         source = here.store.folder_path(stage, str(artifact.parts[0].key))
-        if problems := _folder_problems(here.store, source):
+        if problems := folder_problems(source):
             raise StoreError(problems[0])
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST, "logs"), dirs_exist_ok=True)
     return f"{what} of {stage}/{artifact.key[:16]} in {folder}"
@@ -186,13 +175,13 @@ def _run_record(path: Path) -> dict[str, Any]:
 
 
 class _Replay:
-    def __init__(self, settings: Settings, recipe: Recipe) -> None:
+    def __init__(self, settings: Settings, recipe: Recipe, observer: Observer | None) -> None:
         self._recipe = recipe
-        self._session = session(settings, mode="plan", recipe=recipe.model_dump(mode="json"))
+        self._session = session(settings, mode="plan", recipe=recipe.model_dump(mode="json"), observer=observer)
 
     def __enter__(self) -> Session:
         here = self._session.__enter__()
-        build_everything(self._recipe)
+        build_everything(self._recipe, Watch())
         return here
 
     def __exit__(self, *error: Any) -> None:
@@ -246,24 +235,6 @@ def _about(here: Session, index: int, row: int) -> dict[str, Any]:
     return {"text": found.pop("text", None), **found}
 
 
-def _part_problem(path: Path) -> str | None:
-    stage = path.parent.parent.name
-    try:
-        record = read_record(path)
-        found = keys.contents(read_columns(path))
-        expected = next(
-            (entry["columns"] for entry in record.parts if f"{entry['key']}.parquet" == path.name), record.columns
-        )
-        wrong = [name for name in expected if found.get(name) != expected[name]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{stage}: {path} cannot be read ({error}): delete it, and the next run makes it again"
-    return (
-        f"{stage}: {path}: columns {', '.join(wrong)} are not what was written: delete it, and run again"
-        if wrong
-        else None
-    )
-
-
 def _bad_records(store: Store, count: int) -> list[dict[str, Any]]:
     """What the latest run could not parse: file, offset, reason and the first bytes."""
     refs = [
@@ -274,32 +245,3 @@ def _bad_records(store: Store, count: int) -> list[dict[str, Any]]:
     for key in [key for path in manifests for key in (read_json(path) or {}).get("jobs", ())]:
         rows += read_columns(store.part_path("ingest", key)).slice(0, count - len(rows)).to_pylist()
     return rows
-
-
-def _gone(store: Store) -> list[str]:
-    """Parts and folders that a manifest names and nobody has any more, and manifests that cannot be read."""
-    problems = []
-    for path in sorted((store.root / "artifacts").glob("*/*.json")):
-        manifest = read_json(path)
-        if manifest is None:
-            problems.append(f"{path} is damaged: the next run of the recipe writes it again")
-            continue
-        for part in manifest["parts"]:
-            if not store.path(manifest["shape"], manifest["stage"], part["key"]).exists():
-                problems.append(
-                    f"{manifest['stage']}: {part['label']} ({part['key'][:16]}) is gone: run again to make it"
-                )
-    return list(dict.fromkeys(problems))
-
-
-def _folder_problems(store: Store, folder: Path) -> list[str]:
-    stage = folder.parent.name
-    sealed = read_json(folder / MANIFEST)
-    if sealed is None:
-        return [f"{stage}: {folder / MANIFEST} is damaged: delete {folder}, and run again"]
-    problems = []
-    for name, sha256 in sealed["columns"].items():
-        path = folder / name
-        if not path.exists() or keys.file_digest(path) != sha256:
-            problems.append(f"{stage}: {path} is not what was written: delete {folder}, and run again")
-    return problems

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from polylm.tasks import keys, rules
+from polylm.tasks.maintenance.verify import whole
 from polylm.tasks.stage import DOC, REASON, Params, Stage, StageError, Workspace
 from polylm.tasks.store import Record, Shape, Store, read_columns
 
@@ -319,10 +320,11 @@ def _nulls(stage: Stage, rows: int) -> pa.Table:
 
 
 def load(extra: Any) -> Any:
+    """A job's other input, found as it was written: a table, or the path of what the stage reads by itself."""
     if isinstance(extra, dict):
-        return dict(extra)
+        return {name: whole(path) for name, path in extra.items()}
     shape, path = extra
-    return read_columns(path) if shape == "table" else path
+    return path if shape == "file" else read_columns(path) if shape == "table" else whole(path)
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polylm.tasks import keys
+from polylm.tasks.maintenance import seal
 
 RECORD = b"polylm.record"
 MANIFEST = "manifest.json"
@@ -147,7 +148,7 @@ class Store:
         path = self.path(shape, stage, key)
         try:
             if shape.startswith("folder"):
-                sealed = Record(**json.loads((path / MANIFEST).read_text()))
+                sealed = Record(**seal.open_json((path / MANIFEST).read_bytes()))
                 return sealed if all((path / name).exists() for name in sealed.columns) else None
             record = read_record(path)
             whole = all(self.part_path(stage, entry["key"]).exists() for entry in record.parts)
@@ -220,6 +221,14 @@ class Store:
             {"stage": artifact.stage, "shape": artifact.shape, "sources": artifact.sources, **details, "parts": parts},
         )
 
+    def annotate_manifest(self, ref: str, details: Mapping[str, list[Any]]) -> None:
+        """Add to the lists of a manifest, by stage/key: what was decided about an artifact after it was made."""
+        (path,) = (self.root / "artifacts").glob(f"{ref}*.json")
+        if (manifest := read_json(path)) is None:
+            raise StoreError(f"{path} is damaged: the next run of the recipe writes it again")
+        added = {name: [*manifest.get(name, []), *entries] for name, entries in details.items()}
+        write_json(path, {**manifest, **added})
+
     def load_artifact(self, stage: str, key: str) -> Artifact:
         """An artifact by (the beginning of) its key, from its manifest; StoreError where there is none or several."""
         found = sorted((self.root / "artifacts" / stage).glob(f"{key}*.json"))
@@ -286,23 +295,29 @@ class Store:
 
 
 def read_record(path: Path) -> Record:
-    metadata = pq.read_schema(path).metadata or {}
-    return Record(**json.loads(metadata[RECORD]))
+    """A part's record, from its footer; ValueError where that is not what was written."""
+    return Record(**json.loads(_metadata(path)[RECORD]))
 
 
 def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Columns of a part, page checksums verified, without the record; StoreError names a damaged file."""
+    """Columns of a part, without its record; StoreError where their values are not those that were written."""
     try:
+        told = _metadata(path).get(RECORD)  # a table of other origin has none
+        written = json.loads(told)["columns"] if told else {}
         table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
-    except (OSError, pa.ArrowInvalid) as error:
-        if getattr(error, "errno", None):  # the machine's trouble, such as too many open files, which may pass
+        # Page checksums do not cover the headers of pages; hashing costs a fraction of what made the values.
+        if wrong := [name for name in table.schema.names if written.get(name) not in (None, keys.content(table[name]))]:
+            raise ValueError(f"{', '.join(wrong)}: not what was written")
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        # The machine's trouble, such as too many open files, which may pass.
+        if getattr(error, "errno", None) or isinstance(error, MemoryError):
             raise
         raise StoreError(f"{path} is damaged ({error}): delete it, and the next run makes it again") from error
     return table.replace_schema_metadata(None)
 
 
 def write_parquet(table: pa.Table, path: Path) -> None:
-    """zstd(3), row groups of at most 64 MB, page index and checksums, dictionaries for short labels only."""
+    """zstd(3), row groups of at most 64 MB, page index, checksums, seal; dictionaries for short labels only."""
     rows = max(1, table.num_rows)
     group = max(1, min(rows, rows * ROW_GROUP_BYTES // max(1, table.nbytes)))
     if any(pa.types.is_fixed_size_binary(field.type) for field in table.schema):
@@ -318,15 +333,16 @@ def write_parquet(table: pa.Table, path: Path) -> None:
         write_page_index=True,
         write_page_checksum=True,
     )
+    seal.seal_part(path)
     _fsync(path)
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a small file whole: readers see the old or the new one."""
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a small file whole, sealed: readers see the old or the new one."""
     tmp = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
     try:
-        with tmp.open("w") as file:
-            json.dump(value, file, ensure_ascii=False, indent=1, default=str)
+        with tmp.open("wb") as file:
+            file.write(seal.seal_json(value))
             file.flush()
             os.fsync(file.fileno())
         tmp.replace(path)
@@ -337,13 +353,17 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """What a small file holds, None where it is damaged."""
     try:
-        return json.loads(path.read_text())
+        return seal.open_json(path.read_bytes())
     except ValueError:
         return None
 
 
 def walk_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _metadata(path: Path) -> dict[bytes, bytes]:
+    return dict(pq.read_metadata(pa.BufferReader(b"PAR1" + seal.read_footer(path))).metadata or {})
 
 
 def _link(tmp: Path, target: Path) -> bool:

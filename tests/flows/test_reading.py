@@ -7,7 +7,8 @@ import pytest
 from samples import DOCUMENTS, MODEL
 
 from polylm.flows.everything import start
-from polylm.flows.reading import damaged, explain, export_to, first_rows, run_records
+from polylm.flows.reading import explain, export_to, first_rows, run_records
+from polylm.tasks.maintenance.verify import damaged
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError
 
@@ -63,10 +64,11 @@ def test_bad_records_are_shown_with_file_offset_and_reason(finished):
 def test_a_deleted_part_is_named_by_verify_and_made_again(finished, lines):
     [part] = (finished / "parts" / "clean").rglob("*.parquet")
     part.unlink()
-    assert any(problem.startswith("clean: x.0") and "is gone" in problem for problem in damaged(finished)["damaged"])
+    [damage] = damaged(finished).damage
+    assert (damage.stage, damage.what) == ("clean", "(x.0) is gone")
     report = next(r for r in run(finished, finished.parent / "few.jsonl").reports if r.stage == "clean")
     assert report.built == ["x.0"]
-    assert damaged(finished)["damaged"] == []
+    assert damaged(finished).damage == ()
 
 
 def test_a_folder_that_lost_a_file_is_made_again(finished):

@@ -255,7 +255,7 @@ def test_small_files_are_replaced_whole(tmp_path):
     write_json(path, {"a": "é"})
     with path.open() as reader:
         write_json(path, {"a": "b" * 10_000})
-        assert json.load(reader) == {"a": "é"}
+        assert json.load(reader)["a"] == "é"
     assert list(tmp_path.iterdir()) == [path]
 
 

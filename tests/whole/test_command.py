@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from samples import ROOT, call, command, environment
 
-from polylm.flows.reading import damaged, explain, export_to
+from polylm.flows.reading import explain, export_to
+from polylm.tasks.maintenance.verify import damaged
 from polylm.tasks.training.chat import END, render
 
 pytestmark = pytest.mark.ranks
@@ -42,8 +43,8 @@ def test_a_second_run_builds_nothing_and_asks_no_model(whole, tmp_path):
 
 def test_verify_finds_nothing(whole):
     found = damaged(whole.store)
-    assert found["damaged"] == []
-    assert found["checked"] > 300
+    assert found.damage == ()
+    assert found.checked > 300
 
 
 def test_why_answers_for_documents_kept_and_rejected(whole):

@@ -1,0 +1,58 @@
+"""Pins: artifacts that `gc` never takes, whatever runs are kept. A small file each, in `pins/`."""
+
+import time
+from pathlib import Path
+
+from polylm.tasks.store import Store, StoreError, read_json, write_json
+
+
+def pin(store: Store, ref: str) -> str:
+    """Keep an artifact for good, given as stage/KEY (or its beginning), or as a stage of the latest run; its whole name."""
+    manifest = _manifest(store, ref)
+    whole = f"{manifest.parent.name}/{manifest.stem}"
+    path = _path(store, whole)
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, {"artifact": whole, "pinned": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+    return whole
+
+
+def unpin(store: Store, ref: str) -> str:
+    """Let `gc` take an artifact again once no kept run needs it."""
+    stage, _, key = ref.partition("/")
+    found = sorted((store.root / "pins").glob(f"{stage}@{key}*.json"))
+    if len(found) != 1:
+        known = ", ".join(pinned(store)) or "none"
+        raise StoreError(f"{len(found)} pinned artifacts {ref}*; pinned are {known}")
+    found[0].unlink()
+    return found[0].stem.replace("@", "/")
+
+
+def pinned(store: Store) -> list[str]:
+    """The pinned artifacts, as stage/key; StoreError where a pin is damaged, because what it keeps is unknown."""
+    found = []
+    for path in sorted((store.root / "pins").glob("*.json")):
+        told = read_json(path)
+        if told is None:
+            raise StoreError(f"{path} is damaged: delete it, and pin {path.stem.replace('@', '/')} again")
+        found.append(str(told["artifact"]))
+    return found
+
+
+def _manifest(store: Store, ref: str) -> Path:
+    stage, _, key = (ref if "/" in ref else _latest(store, ref)).partition("/")
+    found = sorted((store.root / "artifacts" / stage).glob(f"{key}*.json")) if key else []
+    if len(found) != 1:
+        raise StoreError(f"{len(found)} artifacts {ref}* in {store.root}: `polylm status` lists those of a run")
+    return found[0]
+
+
+def _latest(store: Store, stage: str) -> str:
+    for path in sorted((store.root / "runs").glob("*.json"), reverse=True):
+        entries = (read_json(path) or {"stages": []})["stages"]
+        if made := [entry["artifact"] for entry in entries if entry["stage"] == stage and entry["artifact"]]:
+            return str(made[-1])
+    raise StoreError(f"no stage {stage!r} in the runs of {store.root}: `polylm status` lists them")
+
+
+def _path(store: Store, whole: str) -> Path:
+    return store.root / "pins" / f"{whole.replace('/', '@')}.json"
