@@ -1,37 +1,60 @@
-"""Fan jobs out over processes that never outlive their parent.
+"""Fan jobs out over workers: processes of this machine that never outlive it, or those of a Dask cluster.
 
-One spawn pool a run. At most 2 x workers jobs are in flight. An OSError is retried per job. A broken pool is rebuilt
-and the jobs that were in flight run one by one, so that the job that kills its worker is named; the others go on.
+At most two jobs for each that runs at once are in flight. An OSError is retried per job. A broken pool of processes is
+rebuilt and the jobs that were in flight run one by one, so that the job that kills its worker is named; Dask names it
+itself. The others go on.
 """
 
-import multiprocessing
-import multiprocessing.connection
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import pyarrow as pa
 
+from polylm.deployments.processes import Processes
 from polylm.tasks import build
 from polylm.tasks.build import Done, Failure, Job
+from polylm.tasks.settings import Settings
 
 RETRY_DELAYS = (0.2, 1.0, 3.0)  # seconds before each new try after an OSError
 Result = tuple[Job, Done | Failure]
 Notice = Callable[[str], None]
 
 
+class Engine(Protocol):
+    """Where jobs run."""
+
+    lost: tuple[type[Exception], ...]  # what a job raises that killed its workers
+
+    def slots(self) -> int: ...
+    def submit(self, title: str, store: Path, function: Callable[..., Any], *args: Any) -> Future[Any]: ...
+    def close(self, *, kill: bool) -> None: ...
+
+
+def engine(workers: int, notice: Notice) -> Engine:
+    """The engine that the settings name."""
+    settings = Settings()
+    if settings.engine == "processes":
+        return Processes(workers)
+    try:
+        from polylm.deployments.dask_engine import DaskEngine  # an extra, and 2 s
+    except ImportError as error:
+        raise ValueError(f"POLYLM_ENGINE=dask: {error}; pip install 'polylm[dask]'") from error
+    return DaskEngine(settings.scheduler, notice)
+
+
 class Pool:
     """Runs jobs and yields each with its outcome, in the order of completion."""
 
-    def __init__(self, workers: int, notice: Notice = lambda _: None) -> None:
-        self.workers, self.notice = workers, notice
-        self._executor: Executor | None = None
+    def __init__(
+        self, workers: int, notice: Notice = lambda _: None, start: Callable[[int, Notice], Engine] = engine
+    ) -> None:
+        self.workers, self.notice, self._start = workers, notice, start
+        self._engine: Engine | None = None
 
     def run(self, jobs: Iterable[Job], work: Callable[[Job], Any] = build.build) -> Iterator[Result]:
         """Run every job, whatever happens to the others; `inline` where there are no workers."""
@@ -44,35 +67,35 @@ class Pool:
 
     def close(self, *, kill: bool = False) -> None:
         """End the workers: at once with `kill`, else when their jobs are done."""
-        if self._executor is None:
-            return
-        if kill:
-            _kill(self._executor)
-        self._executor.shutdown(wait=not kill, cancel_futures=True)
-        self._executor = None
+        if self._engine is not None:
+            self._engine.close(kill=kill)
+        self._engine = None
 
     def _run_until_broken(self, queue: Iterator[Job], work: Callable[[Job], Any]) -> Any:
         """Yield results; return the jobs in flight when a worker died, or nothing when all are done."""
         flying: dict[Job, Future[Any]] = {}
-        executor = self._executor = self._executor or _executor(self.workers)
+        self._engine = engine = self._engine or self._start(self.workers, self.notice)
 
-        def launch(count: int) -> None:
-            for job in islice(queue, count):
+        def launch() -> None:
+            for job in islice(queue, max(0, 2 * max(1, engine.slots()) - len(flying))):
                 flying[job] = Future()  # known before it is sent: sending fails where a worker has died
-                flying[job] = executor.submit(_with_retries, work, job)
+                flying[job] = engine.submit(job.title, job.store, _with_retries, work, job)
 
         try:
-            launch(2 * self.workers)
+            launch()
             while flying:
                 wait(flying.values(), return_when=FIRST_COMPLETED)
                 for job in [job for job, future in flying.items() if future.done()]:
-                    outcome = flying[job].result()
+                    outcome = self._outcome(job, flying[job], engine.lost)
                     del flying[job]
                     yield job, outcome
-                    launch(1)
+                    launch()
         except BrokenProcessPool:
             self.close(kill=True)
             return list(flying)
+        except CancelledError as error:
+            self.close(kill=True)
+            raise ConnectionError("the Dask scheduler is gone: it took the jobs back") from error
         except BaseException:
             self.close(kill=True)
             raise
@@ -81,17 +104,24 @@ class Pool:
     def _one_by_one(self, suspects: list[Job], work: Callable[[Job], Any]) -> Iterator[Result]:
         self.notice(f"a worker died; trying its jobs one by one: {', '.join(job.title for job in suspects)}")
         for job in suspects:
-            executor = _executor(1)
+            alone = Processes(1)
             try:
-                outcome = executor.submit(_with_retries, work, job).result()
-            except BrokenProcessPool:
-                text = "killed its worker process (out of memory, or a crash in native code)"
-                outcome = Failure(job.title, text, "BrokenProcessPool", lasting=True)
-                self.notice(f"{job.title} {text}")
+                outcome = self._outcome(
+                    job, alone.submit(job.title, job.store, _with_retries, work, job), (BrokenProcessPool,)
+                )
             finally:
-                _kill(executor)
-                executor.shutdown(wait=False, cancel_futures=True)
+                alone.close(kill=True)
             yield job, outcome
+
+    def _outcome(self, job: Job, future: Future[Any], lost: tuple[type[Exception], ...]) -> Done | Failure:
+        """How a job ended; a failure of its own where it killed its workers."""
+        try:
+            ended: Done | Failure = future.result()
+        except lost as error:
+            text = "killed its worker process (out of memory, or a crash in native code)"
+            self.notice(f"{job.title} {text}")
+            return Failure(job.title, text, type(error).__name__, lasting=True)
+        return ended
 
 
 def _with_retries(work: Callable[[Job], Any], job: Job) -> Any:
@@ -104,37 +134,3 @@ def _with_retries(work: Callable[[Job], Any], job: Job) -> Any:
         time.sleep(delay)
     pa.default_memory_pool().release_unused()  # so that a worker's size is that of its largest job
     return outcome
-
-
-def _executor(workers: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: this may run in a thread of a Prefect worker.
-    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_tie_to_parent)
-
-
-def _tie_to_parent() -> None:
-    """In a worker: lead a process group, and kill it as soon as the parent is gone, whatever ended it."""
-    os.setsid()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.dup2(2, 1)  # standard output is the command's, for data; libraries write there what they like
-    # One thread each: the workers are the parallelism.
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
-    pa.set_cpu_count(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _kill(executor: Executor) -> None:
-    """SIGKILL the workers with whatever they started in their groups."""
-    for process in list((getattr(executor, "_processes", None) or {}).values()):
-        for kill in (os.killpg, os.kill):
-            try:
-                kill(process.pid, signal.SIGKILL)
-                break
-            except ProcessLookupError:
-                continue

@@ -2,8 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -32,5 +33,10 @@ class Settings(BaseSettings):
 
     store: Path = Field(default=Path("store"), description="The folder of artifacts; all workers must see it.")
     workers: int = Field(default=os.cpu_count() or 1, ge=0, description="Worker processes; 0 works in this process.")
-    models: Path = Field(default_factory=cache_folder, description="Where adopted files are looked up by name.")
+    engine: Literal["processes", "dask"] = Field(default="processes", description="What runs the jobs.")
+    scheduler: str = Field(default="", description="A Dask scheduler: tcp://HOST:PORT, or the path of its file.")
+    models: Annotated[Path, AfterValidator(Path.absolute)] = Field(
+        default_factory=cache_folder, description="Where adopted files are looked up by name; all workers must see it."
+    )
+    dashboard: str = Field(default="", description="Address of a dashboard on this store, which runs link to.")
     placement: Placement = Field(default_factory=Placement)

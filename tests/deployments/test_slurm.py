@@ -1,0 +1,73 @@
+"""Slurm scripts, without Slurm: they parse, and ask for and hand on what they should."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from samples import ROOT, environment
+
+from polylm.deployments.dask import slurm
+from polylm.tasks.settings import Placement, Settings
+
+FOLDER = ROOT / "deployments"
+SETTINGS = {f"POLYLM_{name.upper()}" for model in (Settings, Placement) for name in model.model_fields}
+
+
+def directives(script):
+    return dict(re.findall(r"^#SBATCH --([a-z-]+)=(\S+)", script, re.MULTILINE))
+
+
+def test_the_training_script_parses_and_asks_for_one_host():
+    script = (FOLDER / "train.sbatch").read_text()
+    subprocess.run(["bash", "-n", FOLDER / "train.sbatch"], check=True)
+    assert directives(script)["nodes"] == "1"  # model/launch.py starts ranks on its own machine only
+    assert directives(script)["ntasks"] == "1"
+    assert set(re.findall(r"\b(POLYLM_[A-Z_]+)", script)) <= SETTINGS
+
+
+def run_script(tmp_path, body, *, told=False):
+    """The script with a `polylm` and a `scontrol` that say what they were given; told: Slurm's warning comes."""
+    for name, text in {"polylm": body, "scontrol": 'echo "scontrol $*" >> "$SAID"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SAID": tmp_path / "said", "SLURM_GPUS_ON_NODE": 8}
+    own |= {"SLURM_JOB_ID": 7, "POLYLM_STORE": "/data/store", "POLYLM_TENSOR_PARALLEL": 2}
+    (tmp_path / "said").touch()
+    words = ["bash", FOLDER / "train.sbatch", "polylm_1_7b", "mine=a folder", "more=x"]
+    running = subprocess.Popen(words, env=environment(**own))
+    while told and "ready" not in (tmp_path / "said").read_text():
+        assert running.poll() is None
+    if told:
+        running.terminate()
+    return running.wait(30), (tmp_path / "said").read_text()
+
+
+def test_the_training_script_gives_the_hosts_gpus_to_the_run(tmp_path):
+    code, said = run_script(tmp_path, 'printf "%s|" "$@" $POLYLM_DEVICES $POLYLM_DATA_PARALLEL >> "$SAID"; exit 3')
+    assert code == 3
+    assert said == "run|polylm_1_7b|--source|mine=a folder|--source|more=x|--no-prefect|8|4|"
+
+
+def test_the_training_script_hands_slurms_warning_on_and_queues_itself_again(tmp_path):
+    body = 'trap \'echo ended >> "$SAID"; exit 143\' TERM; echo ready >> "$SAID"; while true; do sleep 0.1; done'
+    code, said = run_script(tmp_path, body, told=True)
+    assert code == 143
+    assert said.splitlines() == ["ready", "ended", "scontrol requeue 7"]
+
+
+def test_dask_workers_are_slurm_jobs_of_the_size_that_is_asked_for(tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: pip install 'polylm[dask]'")
+    cluster = slurm(32, "64GB", "12:00:00", queue="cpu", account="lab", directives=["--exclusive"], logs=str(tmp_path))
+    try:
+        script = cluster.job_script()
+    finally:
+        cluster.close()
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    for line in ("-p cpu", "-A lab", "--cpus-per-task=32", "--mem=60G", "-t 12:00:00", "--exclusive"):
+        assert f"#SBATCH {line}" in script
+    assert "export PYTHONSAFEPATH=1" in script
+    worker = script.splitlines()[-1]
+    assert worker.startswith(sys.executable)
+    assert "--nthreads 32" in worker
