@@ -1,6 +1,7 @@
 """The `polylm` command. Data goes to stdout, everything else to stderr; `--json` on whatever reads.
 
-Exit codes: 0 well; 1 a run failed; 2 a mistake of the user's; 130 and 143 interrupted: the same command goes on.
+Exit codes: 0 well; 1 a run failed; 2 a mistake of the user's; 4 an alarm stopped the run; 5 the store is damaged; 130 and
+143 interrupted: the same command goes on.
 """
 
 import json
@@ -8,12 +9,15 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 # Everything heavier is imported inside the one command that needs it: `polylm --help` takes under half a second.
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from polylm.flows.alarms import Alarm, Watch
     from polylm.tasks.run import Session, StageReport
     from polylm.tasks.settings import Settings
 
@@ -35,6 +39,10 @@ StoreOption = Annotated[
     Path | None, Parameter(name="--store", help="The folder of artifacts (POLYLM_STORE, else ./store).")
 ]
 Workers = Annotated[int | None, Parameter(name="--workers", help="Worker processes (one a core).")]
+OnAlarm = Annotated[
+    Literal["fail", "warn", "ask"] | None,
+    Parameter(name="--on-alarm", help="What an alarm does; by default what the recipe says, on a terminal it asks."),
+]
 Until = Annotated[str | None, Parameter(name="--until", help="The last stage to run.")]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 
@@ -48,21 +56,29 @@ def run(
     store: StoreOption = None,
     workers: Workers = None,
     until: Until = None,
+    on_alarm: OnAlarm = None,
     prefect: Annotated[
         bool | None, Parameter(help="Through Prefect; by default if its settings name a server.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Run a recipe: build what the store lacks, re-use the rest."""
-    from polylm.flows.progress import observer
-
     settings = _settings(store, workers)
     if _through_prefect(prefect):
-        here = _run_in_prefect(name, settings, {"sources": source or [], "changes": set or []}, until)
+        here = _run_in_prefect(name, settings, {"sources": source or [], "changes": set or []}, until, on_alarm)
     else:
         from polylm.flows.everything import start
+        from polylm.flows.progress import observer
 
-        here = start(name, settings, sources=source or [], changes=set or [], until=until, observer=observer())
+        here = start(
+            name,
+            settings,
+            sources=source or [],
+            changes=set or [],
+            until=until,
+            observer=observer(),
+            watch=_watch(on_alarm),
+        )
     _print_run(here, json)
 
 
@@ -87,8 +103,23 @@ def plan(
         return
     for report in here.reports:
         print(_plan_line(report))
+    for alarm in here.record["alarms"]:
+        print(f"alarm: {alarm['message']}")
     total = sum(len(report.built) for report in here.reports)
     print(f"{'at most ' if not all(report.exact for report in here.reports) else ''}{total} jobs to build")
+
+
+@app.command
+def up(
+    *,
+    port: Annotated[int, Parameter(help="Of Prefect's UI and API; the dashboard has the next one.")] = 4200,
+    postgres: Annotated[str, Parameter(help="Prefect's database, postgresql://USER:PASSWORD@HOST/NAME.")] = "",
+    store: StoreOption = None,
+) -> None:
+    """Start Prefect with the deployments and their workers, and the dashboard, on 127.0.0.1 until Ctrl-C."""
+    from polylm.flows.up import up as start_all
+
+    start_all(_settings(store), port, postgres, print)
 
 
 @app.command
@@ -138,7 +169,10 @@ def status(*, store: StoreOption = None, json: Json = False) -> None:
         _print_json(records)
         return
     for record in records:
-        print(f"{record['id']:40} {record['state']:10} {len(record['stages'])} stages  {record.get('error') or ''}")
+        print(
+            f"{record['id']:40} {record['state']:10} {len(record['stages'])} stages  "
+            f"{record.get('started_by', ''):12}  {(record.get('error') or '').partition(chr(10))[0]}".rstrip()
+        )
     for entry in records[-1]["stages"] if records else []:
         print(f"  {entry['artifact']:60} {entry['rows']:>10,} rows  {entry['built']} of {entry['jobs']} jobs built")
 
@@ -189,16 +223,78 @@ def why(
 
 
 @app.command
-def verify(*, store: StoreOption = None, json: Json = False) -> None:
-    """Read every file of the store again and compare it with its record; exit 1 where one is damaged."""
-    from polylm.flows.reading import damaged
+def verify(
+    *,
+    recompute: Annotated[
+        str | None, Parameter(help="Also make this share of a run's parts again and compare: 1%, or 0.01.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Chooses the parts that are made again.")] = 0,
+    run: Annotated[str | None, Parameter(help="The run whose parts they are; the latest by default.")] = None,
+    store: StoreOption = None,
+    workers: Workers = None,
+    json: Json = False,
+) -> None:
+    """Read every file of the store again and compare it with what was written; exit 5 where one is damaged."""
+    from dataclasses import asdict
 
-    found = damaged(_settings(store).store)
-    _print_json(found) if json else print(
-        "\n".join([*found["damaged"], f"{found['checked']} files checked, {len(found['damaged'])} damaged"])
-    )
-    if found["damaged"]:
-        raise SystemExit(1)
+    from polylm.flows.reading import replayed
+    from polylm.tasks.maintenance.recompute import Sample, parse_share, recomputed
+    from polylm.tasks.maintenance.verify import damaged
+
+    settings = _settings(store, workers)
+    sample = Sample(parse_share(recompute), seed) if recompute else None
+    found = damaged(settings.store)
+    damage, again = list(found.damage), 0
+    if sample and not damage:  # what is damaged must be mended first: a replay reads it
+        with replayed(settings, run, sample) as here:
+            made = recomputed(sample, here)
+        damage, again = list(made.damage), made.checked
+    if json:
+        _print_json({"checked": found.checked, "recomputed": again, "damaged": [asdict(entry) for entry in damage]})
+    else:
+        print("\n".join(map(str, damage)) + "\n" if damage else "", end="")
+        print(f"{found.checked} files checked, {f'{again} parts made again, ' if sample else ''}{len(damage)} damaged")
+    if damage:
+        raise SystemExit(5)
+
+
+@app.command
+def gc(
+    *,
+    keep_runs: Annotated[int, Parameter(help="How many completed runs stay whole, and all later ones.")] = 3,
+    older_than: Annotated[float, Parameter(help="Days; nothing younger is taken.")] = 7.0,
+    also_irreproducible: Annotated[
+        bool, Parameter(negative="", help="Take what cannot be made again, too: generated text, its models.")
+    ] = False,
+    delete: Annotated[bool, Parameter(negative="", help="Move it to the trash; without this, only say what.")] = False,
+    restore: Annotated[bool, Parameter(negative="", help="Put everything in the trash back.")] = False,
+    empty_trash: Annotated[bool, Parameter(negative="", help="Remove the trash for good.")] = False,
+    store: StoreOption = None,
+    json: Json = False,
+) -> None:
+    """Free what no kept run, pin or checkpoint needs; says what it would free, unless told to --delete."""
+    from polylm.tasks.maintenance.report import garbage
+
+    if delete + restore + empty_trash > 1:
+        raise ValueError("--delete, --restore and --empty-trash: give one of them")
+    action: Any = "delete" if delete else "restore" if restore else "empty" if empty_trash else "plan"
+    found = garbage(_settings(store).store, action, keep_runs, older_than, also_irreproducible)
+    _print_json(found) if json else print("\n".join(found["lines"]))
+
+
+@app.command
+def pin(
+    artifact: str,
+    *,
+    remove: Annotated[bool, Parameter(negative="", help="Let gc take it again.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Keep an ARTIFACT (stage/key, or a STAGE of the latest run) from `gc`, with the models that it stands on."""
+    from polylm.tasks.maintenance import pins
+    from polylm.tasks.store import Store
+
+    here = Store(_settings(store).store)
+    print(f"{pins.unpin(here, artifact)} is not pinned any more" if remove else f"{pins.pin(here, artifact)} is pinned")
 
 
 @app.command
@@ -211,6 +307,25 @@ def export(what: str, folder: Path, *, store: StoreOption = None) -> None:
 
 def main() -> None:
     """Run the command; turn a user's mistake into one line and exit 2."""
+    try:
+        _main()
+    finally:
+        server = sys.modules.get("polylm.flows.prefect_server")
+        if server is not None and server.is_away():
+            _end_at_once()
+
+
+def _end_at_once() -> None:
+    """End without Prefect's own end, which tries for seven seconds to deliver each event to a server that is gone."""
+    error = sys.exc_info()[1]
+    if error is not None and not isinstance(error, SystemExit):
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(error.code or 0) if error is not None else 0)
+
+
+def _main() -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(sys.argv[1:])
@@ -221,6 +336,8 @@ def main() -> None:
     except Exception as error:
         if isinstance(error, OSError):  # a full disk, a folder that may not be written: no trace helps
             _end(f"{error}; the same command goes on from here", 1)
+        if getattr(error, "alarms", None):
+            _end(str(error), 4)
         mistake = isinstance(error, ValueError) or getattr(error, "is_mistake", False)
         if mistake:
             _end(str(error), 2)
@@ -255,7 +372,29 @@ def _through_prefect(asked: bool | None) -> bool:
     return server_named() if asked is None else asked
 
 
-def _run_in_prefect(name: str, settings: "Settings", request: dict[str, list[str]], until: str | None) -> "Session":
+def _watch(action: Literal["fail", "warn", "ask"] | None) -> "Watch":
+    """What an alarm does: a person at a terminal is asked there, unless an option says otherwise."""
+    from polylm.flows.alarms import Watch
+
+    at_hand = sys.stdin.isatty() and sys.stderr.isatty()
+    return Watch(action or ("ask" if at_hand else None), ask=_approval if at_hand else None)
+
+
+def _approval(alarms: "Sequence[Alarm]") -> str | None:
+    """Ask at the terminal: the reason for going on, None to stop."""
+    from rich.console import Console
+
+    for alarm in alarms:
+        print(f"alarm: {alarm.message}", file=sys.stderr)
+    return (
+        Console(stderr=True).input("Go on? Type the reason, which is kept in the run's record; Enter stops: ").strip()
+        or None
+    )
+
+
+def _run_in_prefect(
+    name: str, settings: "Settings", request: dict[str, list[str]], until: str | None, on_alarm: str | None
+) -> "Session":
     import contextlib
 
     from polylm.flows.prefect_server import prefect_server, server_named
@@ -269,9 +408,16 @@ def _run_in_prefect(name: str, settings: "Settings", request: dict[str, list[str
         from polylm.flows.deployed import RunRequest, run_here  # imports Prefect: after its server's address is set
 
         form = RunRequest.model_validate(
-            {"recipe": name, **request, "until": until or "", "store": str(settings.store), "workers": settings.workers}
+            {
+                "recipe": name,
+                **request,
+                "until": until or "",
+                "on_alarm": on_alarm or "",
+                "store": str(settings.store),
+                "workers": settings.workers,
+            }
         )
-        return run_here(form, observer())
+        return run_here(form, observer(), _watch(form.on_alarm or None))
 
 
 def _print_run(here: "Session", as_json: bool) -> None:

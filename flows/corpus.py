@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from polylm.flows.alarms import Watch
 from polylm.flows.recipes import Recipe
+from polylm.tasks.corpus.counts import count_labels, count_survivors
 from polylm.tasks.corpus.duplicates import (
     choose_keepers,
     drop_duplicates,
@@ -43,12 +45,15 @@ class Corpus:
 
 
 @flow
-def build_corpus(recipe: Recipe) -> Corpus:
+def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     """From raw files to a corpus with a verdict on every document."""
     raw = run(ingest, recipe.ingest, Sources(recipe.sources))
     docs, about = run(clean, recipe.clean, raw), raw.without("text")
     language = run(identify_language, recipe.language, docs, adopt(recipe.language_model))
     wanted = (run(drop_empty, NoParams(), docs), run(want_languages, recipe.wanted, language))
+    labels = run(count_labels, NoParams(), language)
+    watch.gates(recipe.alarms, wanted)
+    watch.labels(recipe.alarms, labels)
     split = run(assign_split, recipe.split, docs, about, where=wanted)
     text = run(measure_text, recipe.statistics, docs, language, where=wanted)
     models = run(train_quality_models, recipe.quality_models, about, docs, language, where=wanted)
@@ -65,5 +70,9 @@ def build_corpus(recipe: Recipe) -> Corpus:
     )
     keepers = run(choose_keepers, NoParams(), docs, clusters, where=gates)
     gates = (*gates, run(drop_duplicates, NoParams(), docs, keepers))
+    watch.gates(recipe.alarms, gates)
+    watch.survivors(
+        recipe.alarms, recipe.wanted.languages, labels, run(count_survivors, NoParams(), language, where=gates)
+    )
     selected = run(select, NoParams(), about, language, where=gates)
     return Corpus(about, docs, language, split, wanted, selected)

@@ -1,20 +1,31 @@
 """The Prefect flow: what `prefect.yaml` deploys and what `polylm run --prefect` runs."""
 
+import json
 import logging
 import sys
+from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
+from httpx import TransportError
 from prefect import flow
 from prefect.events.worker import EventsWorker
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
 from prefect.logging import get_run_logger
 from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.runtime import flow_run
+from prefect.settings import get_current_settings
 from prefect.utilities.urls import url_for
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from polylm.flows.alarms import AlarmsRaised, Watch
 from polylm.flows.everything import start
+from polylm.flows.lifeline import end_with_named_parent
+from polylm.flows.prefect_server import watched
 from polylm.flows.progress import Lines
+from polylm.flows.recipes import Recipe
 from polylm.tasks.prefect_runs import (
     EXPECTED,
     PrefectObserver,
@@ -25,69 +36,169 @@ from polylm.tasks.prefect_runs import (
 )
 from polylm.tasks.run import Observer, Session
 from polylm.tasks.settings import Settings
+from polylm.tasks.stage import all_stages
+from polylm.tasks.store import read_json, write_json
 
 DRAIN_SECONDS = 5.0
 
 
+FIELDS = "|".join(Recipe.model_fields)
+Change = Annotated[str, StringConstraints(pattern=rf"^({FIELDS})(\.[A-Za-z0-9_-]+)*=.+$")]
+NamedSource = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+=.+$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+
+
 class RunRequest(BaseModel):
-    """The form of a run. What is not here is in the recipe and is changed by `changes`."""
+    """The form of a run. What is not here is in the recipe and is changed by `changes`.
+
+    Bounds are of the kind that a JSON schema holds, so that the API refuses a bad value before there is a run.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
     recipe: Literal["sample", "corpus", "polylm_1_7b", "polylm_13b"] = Field(
         "sample", description="Which recipe to run."
     )
-    sources: list[str] = Field([], description="Your own text, each NAME=PATH: a file, a folder or a glob.")
-    changes: list[str] = Field([], description="Changes of the recipe, each a.b=VALUE.")
-    until: str = Field("", description="The last stage to run; empty for all.")
+    sources: list[NamedSource] = Field([], description="Your own text, each NAME=PATH: a file, a folder or a glob.")
+    languages: list[Language] = Field([], description="The languages to keep, as codes; none for the recipe's own.")
+    changes: list[Change] = Field([], description="Changes of the recipe, each a.b=VALUE (`polylm recipe` lists them).")
+    until: str = Field(
+        "",
+        description="The last stage to run; empty for all.",
+        json_schema_extra={"enum": ["", *sorted(stage.name for stage in all_stages())]},
+    )
+    on_alarm: Literal["", "fail", "warn", "ask"] = Field(
+        "", description="What an alarm does; ask suspends the run until somebody approves; empty for the recipe's own."
+    )
     store: str = Field("", description="The folder of artifacts; empty for POLYLM_STORE, else ./store.")
     workers: int | None = Field(None, ge=0, le=1024, description="Worker processes; empty for one a core.")
+
+    def all_changes(self) -> list[str]:
+        """Changes as the command line has them, the languages first."""
+        languages = [f"wanted.languages={json.dumps(self.languages)}"] if self.languages else []
+        return [*languages, *self.changes]
+
+    def settings(self) -> Settings:
+        given = {"store": self.store or None, "workers": self.workers}
+        return Settings.model_validate({name: value for name, value in given.items() if value is not None})
+
+
+class Approval(RunInput):
+    """What a person answers to an alarm."""
+
+    approve: bool = Field(True, description="Go on from here, or end the run.")
+    reason: str = Field(min_length=3, description="Why. It is kept in the run's record and in the artifact's manifest.")
 
 
 @flow(name="polylm", flow_run_name="{request.recipe}", persist_result=False)
 def polylm(request: RunRequest) -> Any:
     """From raw multilingual text to an evaluated, exported model."""
     spare_workers()
-    return boxed(lambda: run_request(request, RunLog()))
+    end_with_named_parent()
+    with watched(str(get_current_settings().api.url), RunLog().notice):
+        return boxed(lambda: _run_until_decided(request))
 
 
-def run_request(request: RunRequest, *observers: Observer) -> Session:
+def run_request(request: RunRequest, watch: Watch, *observers: Observer) -> Session:
     """Run a request inside a Prefect flow, with a task for each stage and one funnel table at the end."""
-    given = {"store": request.store or None, "workers": request.workers}
-    settings = Settings.model_validate({name: value for name, value in given.items() if value is not None})
     observer = PrefectObserver(*observers)
+    settings = request.settings()
     try:
-        here = start(
+        return start(
             request.recipe,
             settings,
             sources=request.sources,
-            changes=request.changes,
+            changes=request.all_changes(),
             until=request.until or None,
             observer=observer,
             orchestrator=PrefectOrchestrator(),
+            watch=watch,
+            started_by=_started_by(),
         )
-    except EXPECTED:
-        publish_funnel(observer.reports)
+    finally:
+        error = sys.exc_info()[1]
+        if error is None or isinstance(error, EXPECTED):  # not while the process is told to end
+            publish_funnel(observer.reports, settings.dashboard and f"{settings.dashboard}/run/{observer.run}")
+
+
+def _run_until_decided(request: RunRequest) -> Session:
+    """Run; where an alarm asks, suspend the flow run. Prefect starts it again with the answer, which is found here."""
+    store = request.settings().store
+    approved = {alarm: reason for path in sorted((store / "runs").glob("*.json")) for alarm, reason in _decided(path)}
+    try:
+        return run_request(request, Watch(request.on_alarm or None, approved), RunLog())
+    except AlarmsRaised as raised:
+        if raised.asked:
+            _answer([alarm.id for alarm in raised.alarms], _evidence(raised, request.settings()))
         raise
-    publish_funnel(observer.reports)
-    return here
 
 
-def run_here(request: RunRequest, observer: Observer) -> Session:
-    """Run the flow in this process, as the command line does, and return its session."""
+def _decided(path: Path) -> list[tuple[str, str]]:
+    """The alarms that an attempt of this very flow run waited for, with the reason for going on; writes the answer down.
+
+    Raises ValueError where the answer is no.
+    """
+    record = read_json(path) or {}
+    if record.get("started_by") != _started_by() or record["state"] != "awaiting approval":
+        return []
+    if waiting := [alarm for alarm in record["alarms"] if not alarm["decision"]]:
+        answer = _answer([alarm["id"] for alarm in waiting], "")
+        for alarm in waiting:
+            alarm["decision"] = {"approved": answer.approve, "reason": answer.reason}
+        write_json(path, record)
+    decisions = [(alarm["id"], alarm["decision"]) for alarm in record["alarms"]]
+    for _, decision in decisions:
+        if not decision["approved"]:
+            raise ValueError(f"not approved: {decision['reason']}")
+    return [(alarm, decision["reason"]) for alarm, decision in decisions]
+
+
+def _answer(alarms: Sequence[str], evidence: str) -> Approval:
+    """What was answered to these alarms; where nobody has answered yet, the flow run is suspended and this process ends."""
+    form = Approval.with_initial_data(description=evidence)
+    answer = suspend_flow_run(wait_for_input=form, key="-".join(sorted(alarms)))
+    assert isinstance(answer, Approval)
+    return answer
+
+
+def _evidence(raised: AlarmsRaised, settings: Settings) -> str:
+    lines = [f"- {alarm.message}" for alarm in raised.alarms]
+    link = f"[The evidence on the dashboard]({settings.dashboard}/run/{raised.run})" if settings.dashboard else ""
+    return "\n".join(["This run waits:", "", *lines, "", link or f"Run {raised.run} of the store {settings.store}."])
+
+
+def _started_by() -> str:
+    return f"Prefect flow run {flow_run.id}"
+
+
+def run_here(request: RunRequest, observer: Observer, watch: Watch) -> Session:
+    """Run the flow in this process, as the command line does, and return its session.
+
+    Raises ConnectionError where the server went away and the flow could not end without it; what is finished is kept.
+    """
     _quiet_console()
+    ended: list[Session] = []
+
+    def work() -> Session:
+        ended.append(run_request(request, watch, observer, RunLog()))
+        return ended[0]
 
     @flow(name=polylm.name, description=polylm.description, flow_run_name=request.recipe, persist_result=False)
     def body(request: RunRequest) -> Any:
         observer.notice(f"in Prefect: {url_for('flow-run', flow_run.id)}")
-        return boxed(lambda: run_request(request, observer, RunLog()))
+        return boxed(work)
 
     try:
-        session = unbox(body(request)).value
+        with watched(str(get_current_settings().api.url), observer.notice):
+            unbox(body(request))
+    except TransportError as error:
+        gone = f"the Prefect server at {get_current_settings().api.url} went away ({error})"
+        if not ended:
+            raise ConnectionError(f"{gone}; --no-prefect runs without one") from error
+        observer.notice(f"{gone}: the run has ended well, and the server does not know it")
     finally:
         drain()
-    assert isinstance(session, Session)
-    return session
+    return ended[0]
 
 
 def drain() -> None:
@@ -112,7 +223,12 @@ def spare_workers() -> None:
 
 
 def _quiet_console() -> None:
-    """Leave the terminal to our own progress: Prefect's lines are in the run's log; its warnings stay."""
+    """Leave the terminal to our own progress: Prefect's lines are in the run's log; its warnings stay.
+
+    But not those of events that it cannot deliver, a page each: a server that is away is told once, by what it stops.
+    """
+    for name in ("prefect.events.clients", "prefect._internal.concurrency", "EventsWorker", "APILogWorker"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     for handler in logging.getLogger().handlers:
         if isinstance(handler, PrefectConsoleHandler):
             handler.setLevel(logging.WARNING)

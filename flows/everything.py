@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from polylm.flows.alarms import Watch
 from polylm.flows.corpus import build_corpus
 from polylm.flows.evaluation import export_and_evaluate
+from polylm.flows.history import describe_new, previous_run, whats_new
 from polylm.flows.instructions import build_instructions
 from polylm.flows.recipes import Recipe, resolve
 from polylm.flows.training import build_tokens, train_base, tune
@@ -13,9 +15,9 @@ from polylm.tasks.settings import Settings
 from polylm.tasks.stage import all_stages
 
 
-def build_everything(recipe: Recipe) -> None:
+def build_everything(recipe: Recipe, watch: Watch) -> None:
     """From raw text to an evaluated, exported model; a recipe with `flow: corpus` ends after the data stages."""
-    corpus = build_corpus(recipe)
+    corpus = build_corpus(recipe, watch)
     if recipe.flow == "corpus":
         return
     tokens = build_tokens(recipe, corpus)
@@ -35,10 +37,12 @@ def start(
     until: str | None = None,
     observer: Observer | None = None,
     orchestrator: Orchestrator | None = None,
+    watch: Watch | None = None,
+    started_by: str = "command line",
 ) -> Session:
     """Run or plan a recipe; returns the session with a report of every stage.
 
-    Raises ValueError for a user's mistake, StageFailed where jobs failed.
+    Raises ValueError for a user's mistake, AlarmsRaised where an alarm stops it, StageFailed where jobs failed.
     """
     recipe = resolve(name, sources, changes, settings)
     if until is not None and until not in (known := sorted(stage.name for stage in all_stages())):
@@ -47,7 +51,12 @@ def start(
     with session(
         settings, mode=mode, name=name, recipe=resolved, until=until, observer=observer, orchestrator=orchestrator
     ) as here:
-        build_everything(recipe)
+        here.record["started_by"] = started_by
+        before = previous_run(here)
+        build_everything(recipe, watch or Watch())
+        if mode == "run" and (new := whats_new(here, before)):
+            here.record["new"] = new
+            here.observer.notice(describe_new(new))
     if until is not None and not here.reached:
         stages = ", ".join(dict.fromkeys(report.stage for report in here.reports))
         raise ValueError(f"--until {until}: no such stage in the recipe {name}; it has {stages}")

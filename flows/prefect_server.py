@@ -12,27 +12,34 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from polylm.flows import lifeline
+
+AWAY_SECONDS = 20.0  # without an answer, after which a server counts as gone and no call waits for it
+LOOK_SECONDS = 2.0
+_away = threading.Event()
 OFFLINE = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_SERVER_DATABASE_TIMEOUT": "60"}
 START_SECONDS = 120.0  # a cold database takes 20 s on busy cores
 STOP_SECONDS = 6.0  # then it is killed; its database is made to survive that
 
 
 @contextlib.contextmanager
-def prefect_server(log: Path) -> Iterator[str]:
-    """Start a server, make it the one that Prefect uses here, and yield its address; its output goes to `log`."""
+def prefect_server(log: Path, *, port: int = 0, database: str = "") -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """Start a server, make it the one that Prefect uses here, and yield its address and process.
+
+    Its output goes to `log`. Port 0 is any free one; the database is Prefect's own file where none is named.
+    """
     os.environ.update(OFFLINE)
-    port = _free_port()
+    port = port or _free_port()
     url = f"http://127.0.0.1:{port}/api"
-    process = _start(port, url, log)
+    process = _start(port, url, log, database)
     try:
-        _wait_until_healthy(url, process, log)
+        wait_until_healthy(f"{url}/health", process, log, "Prefect server", "--no-prefect runs without one")
         with _used_by_prefect(url):
-            yield url
+            yield url, process
     finally:
         _stop(process)
 
@@ -59,9 +66,57 @@ def server_named() -> bool:
     return bool(get_current_settings().api.url)
 
 
+@contextlib.contextmanager
+def watched(url: str, notice: Callable[[str], None]) -> Iterator[None]:
+    """While a flow runs: where its server goes away, say so, and let no call wait for it.
+
+    Every call of Prefect's is tried six times in a minute, and the end of a flow makes a dozen: without this a run whose work is
+    done would end many minutes later. Tasks need no answer, so their work goes on.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        seen, away = time.monotonic(), False
+        while not ended.wait(LOOK_SECONDS):
+            if _answers(f"{url}/health"):
+                seen = time.monotonic()
+            if away != (time.monotonic() - seen > AWAY_SECONDS):
+                away = not away
+                (_away.set if away else _away.clear)()
+                _let_calls_retry(not away)
+                notice(f"the Prefect server at {url} {'does not answer: the work goes on' if away else 'is back'}")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def is_away() -> bool:
+    """Whether the server of the run that is being watched, or was the last one, has stopped answering."""
+    return _away.is_set()
+
+
+def _let_calls_retry(may: bool) -> None:
+    from prefect.settings import get_current_settings  # 1.5 s
+
+    client = get_current_settings().client
+    # Frozen, and read anew before each try; a new settings object would not reach the contexts that flows have entered.
+    client.__dict__["max_retries"] = type(client).model_fields["max_retries"].default if may else 0
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(urllib.request.urlopen(url, timeout=2).status == 200)
+    return False
+
+
 def serve(port: int) -> None:
     """Be the server."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    lifeline.end_with_parent()
     import uvicorn
     from prefect.server.api.server import create_app
 
@@ -69,22 +124,11 @@ def serve(port: int) -> None:
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
 
 
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os.killpg(0, signal.SIGKILL)
-
-
-def _start(port: int, url: str, log: Path) -> "subprocess.Popen[bytes]":
+def _start(port: int, url: str, log: Path, database: str) -> "subprocess.Popen[bytes]":
     own = {"PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": url, "PREFECT_SERVER_API_PORT": str(port)}
-    with log.open("wb") as output:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "polylm.flows.prefect_server", str(port)],
-            stdin=subprocess.PIPE,  # its lifeline: closed by whatever ends this process
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env={**os.environ, **own},
-        )
+    if database:
+        own["PREFECT_API_DATABASE_CONNECTION_URL"] = database
+    return lifeline.spawn(["polylm.flows.prefect_server", str(port)], log, own)
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
@@ -110,18 +154,16 @@ def _used_by_prefect(url: str) -> Iterator[None]:
             os.environ["PREFECT_API_URL"] = before
 
 
-def _wait_until_healthy(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_until_healthy(
+    url: str, process: "subprocess.Popen[bytes] | None", log: Path, name: str, way_out: str = ""
+) -> None:
+    """Wait until an address answers; ValueError where its process ends before that, or takes too long."""
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
-            if urllib.request.urlopen(f"{url}/health", timeout=2).status == 200:
-                return
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
+        if _answers(url):
+            return
         time.sleep(0.2)
-    raise ValueError(
-        f"the Prefect server did not start within {START_SECONDS:.0f} s; its log is {log}. --no-prefect runs without one"
-    )
+    raise ValueError(f"the {name} did not start within {START_SECONDS:.0f} s; its log is {log}. {way_out}".rstrip())
 
 
 def _mentions(path: Path, word: str) -> bool:

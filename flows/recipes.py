@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from polylm.flows.alarms import AlarmParams
 from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
 from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
@@ -91,6 +92,7 @@ class Recipe(Params):
     bands: BandParams = Field(BandParams(), description="Signatures and bands of the search for duplicates.")
     clusters: ClusterParams = Field(ClusterParams(), description="How alike duplicates are.")
     split: SplitParams = Field(SplitParams(), description="What is held out.")
+    alarms: AlarmParams = Field(AlarmParams(), description="What stops a run before a disaster.")
     tokenizer: TokenizerParams = Field(TokenizerParams(), description="The vocabulary.")
     pack: PackParams = Field(PackParams(), description="Rows of documents.")
     pairs: PairParams = Field(PairParams(), description="Which lines of aligned pages are pairs.")

@@ -9,12 +9,15 @@ Prefect caches and persists nothing. What follows was tried against a real serve
   state that is returned keeps its message, and is retried all the same.
 """
 
+import contextlib
+import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
+from httpx import TransportError
 from prefect import flow, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -27,10 +30,22 @@ from polylm.tasks.run import Observer, StageFailed, StageReport, current
 from polylm.tasks.stage import Stage
 from polylm.tasks.store import Artifact
 
+P = ParamSpec("P")
 T = TypeVar("T")
 RETRY_DELAYS = [10.0, 60.0, 300.0]  # seconds
 PROGRESS_SECONDS = 10.0  # at most one update of a stage's progress in this time
 EXPECTED = (ValueError, OSError, StageFailed)  # whose message says all; anything else is a fault of ours
+
+
+def _unless_away(show: Callable[P, None]) -> Callable[P, None]:
+    """What only shows something is left out while the server is away: the work does not need it."""
+
+    @functools.wraps(show)
+    def shown(*args: P.args, **kwargs: P.kwargs) -> None:
+        with contextlib.suppress(TransportError):
+            show(*args, **kwargs)
+
+    return shown
 
 
 class Box:
@@ -102,6 +117,7 @@ class PrefectObserver(Observer):
     def __init__(self, *others: Observer, every_seconds: float = PROGRESS_SECONDS) -> None:
         self.others, self.every_seconds = others, every_seconds
         self.reports: list[StageReport] = []
+        self.run = ""  # the id of the run's record
         self._progress: UUID | None = None
         self._todo = self._ended = 0
         self._last = 0.0
@@ -123,11 +139,13 @@ class PrefectObserver(Observer):
         for other in self.others:
             other.stage_ended(report)
         self.reports.append(report)
+        self.run = current().record["id"]
 
     def notice(self, text: str) -> None:
         for other in self.others:
             other.notice(text)
 
+    @_unless_away
     def _show_progress(self, stage: str, percent: float) -> None:
         if self._progress is not None:
             update_progress_artifact(self._progress, percent)
@@ -137,8 +155,9 @@ class PrefectObserver(Observer):
         self._progress = created
 
 
-def publish_funnel(reports: Sequence[StageReport]) -> None:
-    """One table a run: what every stage did, and why documents were rejected."""
+@_unless_away
+def publish_funnel(reports: Sequence[StageReport], link: str = "") -> None:
+    """One table a run: what every stage did, and why documents were rejected; `link` leads to the dashboard."""
     rows = [
         {
             "stage": report.stage,
@@ -151,7 +170,8 @@ def publish_funnel(reports: Sequence[StageReport]) -> None:
         for report in reports
         if report.artifact  # past --until nothing was made
     ]
-    create_table_artifact(rows, key="funnel", description="Stages, jobs and rejected documents of this run.")
+    more = f" [The run on the dashboard]({link})." if link else ""
+    create_table_artifact(rows, key="funnel", description=f"Stages, jobs and rejected documents of this run.{more}")
 
 
 def boxed(work: Callable[[], Any]) -> Box | State[Any]:

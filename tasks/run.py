@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from polylm.tasks import build, keys
 from polylm.tasks.build import Done, Failure, Job, PartInput
+from polylm.tasks.maintenance.lock import used
 from polylm.tasks.pool import Pool
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import DOC, Params, Stage, StageError
@@ -93,6 +94,7 @@ class StageReport:
 class Observer:
     """Is told what happens; the command line prints it. This one is silent."""
 
+    def jobs_named(self, stage: Stage, jobs: Sequence[Job]) -> None: ...
     def stage_begins(self, stage: str, jobs: int, todo: int) -> None: ...
     def job_ended(self, stage: str, outcome: Done | Failure) -> None: ...
     def stage_ended(self, report: StageReport) -> None: ...
@@ -164,10 +166,11 @@ def session(
     it.save()
     _sessions.append(it)
     try:
-        yield it
+        with used(store.root, observer.notice):
+            yield it
         record["state"] = "completed"
     except BaseException as error:
-        record["state"] = "stopped" if not isinstance(error, Exception) else "failed"
+        record["state"] = getattr(error, "run_state", "failed") if isinstance(error, Exception) else "stopped"
         record["error"] = str(error)
         it.pool.close(kill=True)
         raise
@@ -234,6 +237,7 @@ def execute(stage: Stage, params: Params, inputs: Sequence[Any], where: Sequence
         raise StageError(f"{stage.name}: takes {stage.params.__name__}, was given {type(params).__name__}")
     shape = _shape(stage)
     jobs = _jobs(stage, params, inputs, where, here)
+    here.observer.jobs_named(stage, jobs)
     found = {job.key: here.store.record(shape, stage.name, job.key) for job in jobs if job.key}
     todo = [job for job in jobs if job.key and found[job.key] is None]
     exact = all(job.key for job in jobs)
@@ -272,6 +276,7 @@ def _finish(
             details["jobs"] = [job.key for job in jobs]  # whose own files are the tables of bad records
         here.store.write_manifest(artifact, details)
         here.record["stages"].append({**asdict(report), "built": len(report.built)})
+        here.record.pop("now", None)
         here.save()
     here.observer.stage_ended(report)
     if here.until == stage.name:
@@ -289,6 +294,8 @@ def _shape(stage: Stage) -> Shape:
 
 def _build_all(stage: Stage, todo: Sequence[Job], here: Session) -> dict[str, Record | None]:
     here.observer.stage_begins(stage.name, len(todo), len(todo))
+    here.record["now"] = {"stage": stage.name, "jobs": len(todo), "since": round(time.time(), 2)}  # until it has ended
+    here.save()
     rows = sum(part.rows for job in todo for part in job.parts)
     inline = stage.runs_in_plan and rows <= INLINE_ROWS
     pool = Pool(0) if inline else here.pool

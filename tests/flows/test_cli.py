@@ -276,10 +276,27 @@ def test_verify_finds_nothing_in_a_good_store_and_names_what_is_damaged(polylm, 
     paths[0].write_bytes(cut[:-9])
     paths[1].write_bytes(flipped[:300] + bytes([flipped[300] ^ 1]) + flipped[301:])
     code, out, _ = polylm("verify", "--store", third_copy, "--json")
-    assert code == 1
+    assert code == 5
     damaged = json.loads(out)["damaged"]
-    assert len(damaged) == 2
-    assert all(any(str(path) in line for line in damaged) for path in paths)
+    assert {entry["path"] for entry in damaged} == {str(path.relative_to(third_copy)) for path in paths}
+    assert all(entry["stage"] == "clean" and "polylm run sample" in entry["remedy"] for entry in damaged)
+
+
+def test_gc_says_what_would_go_and_the_trash_gives_it_back(polylm, third_copy):
+    everything = ("--keep-runs", 0, "--older-than", 0, "--store", third_copy)
+    code, out, _ = polylm("gc", "--store", third_copy)
+    assert (code, out) == (0, "0 files, 0.0 MB could go: --delete moves them to the trash\n")
+    _, out, _ = polylm("pin", "select", "--store", third_copy)
+    assert out.startswith("select/")
+    _, out, _ = polylm("gc", *everything, "--delete", "--json")
+    freed = json.loads(out)["stages"]
+    assert "clean" in freed
+    assert "select" not in freed
+    assert polylm("verify", "--store", third_copy)[0] == 0
+    _, out, _ = polylm("gc", "--restore", "--store", third_copy, "--json")
+    assert json.loads(out)["left"] == 0
+    _, out, _ = polylm("verify", "--recompute", "5%", "--store", third_copy)
+    assert out.endswith("parts made again, 0 damaged\n")
 
 
 def test_help_imports_nothing_heavy():

@@ -17,6 +17,7 @@ from polylm.flows.recipes import all_recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+RECIPES = {"sample": "sample", "corpus": "corpus", "nightly": "corpus", "train": "polylm_1_7b"}
 each_deployment = pytest.mark.parametrize("deployment", DEPLOYED["deployments"], ids=lambda entry: entry["name"])
 
 
@@ -26,7 +27,7 @@ def names(model):
 
 
 def test_every_key_is_one_that_prefect_knows():
-    assert set(DEPLOYED) <= names(PrefectYamlModel) | {"pull"}
+    assert set(DEPLOYED) <= names(PrefectYamlModel) | {"pull", "definitions"}
     for entry in DEPLOYED["deployments"]:
         assert set(entry) <= names(DeploymentConfig)
         assert set(entry["work_pool"]) <= names(WorkPoolConfig)
@@ -45,7 +46,7 @@ def test_the_entry_point_is_a_flow_in_a_module(deployment):
 def test_the_parameters_fit_the_form(deployment):
     flow = load_flow_from_entrypoint(deployment["entrypoint"])
     request = flow.validate_parameters(deployment["parameters"])["request"]
-    assert request.recipe == deployment["name"]
+    assert request.recipe == RECIPES[deployment["name"]]
 
 
 def test_a_slip_in_a_parameter_is_an_error():

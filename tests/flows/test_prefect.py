@@ -51,7 +51,7 @@ def server(home, ended_runs):
         for name in [name for name in os.environ if name.startswith("PREFECT_")]:
             patch.delenv(name)
         patch.setenv("PREFECT_HOME", str(home))
-        with prefect_server(home / "server.log") as url, temporary_settings({PREFECT_API_URL: url}):
+        with prefect_server(home / "server.log") as (url, _), temporary_settings({PREFECT_API_URL: url}):
             yield url
             drain()
 

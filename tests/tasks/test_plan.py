@@ -126,7 +126,7 @@ def test_one_threshold_moved_for_one_language(third, third_copy, tmp_path):
         assert report["exact"], stage
         assert (stage, ran[stage]["built"]) == (stage, report["built"])
     moved = {stage for stage, report in planned.items() if report["built"]}
-    assert moved - {"choose_keepers", "drop_duplicates"} == {"filter_text", "select"}
+    assert moved - {"choose_keepers", "drop_duplicates"} == {"filter_text", "count_survivors", "select"}
     assert set(planned["select"]["built"]) <= _parts_with(third_copy, "en")
     # Two workers, so at least two jobs are in flight; which worker takes which is the pool's affair.
     assert 2 <= len(planned["select"]["built"]) < planned["select"]["jobs"]

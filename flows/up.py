@@ -1,0 +1,101 @@
+"""`polylm up`: a Prefect server, its deployments and workers, and the dashboard, on 127.0.0.1 until Ctrl-C."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from polylm.flows import lifeline
+from polylm.flows.prefect_server import prefect_server, wait_until_healthy
+from polylm.tasks.settings import Settings
+from polylm.tasks.store import Store, StoreError
+
+PROJECT = Path(__file__).resolve().parents[1]
+POOLS = {"cpu": [], "gpu": ["--limit", "1"]}  # one training at a time on a host
+DEPLOY_SECONDS = 180
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Addresses:
+    prefect: str
+    dashboard: str
+
+
+def up(settings: Settings, port: int, postgres: str, say: Say) -> None:
+    """Start everything, say where it is, and stay until one part ends or this process is told to.
+
+    The Prefect server listens on `port`, the dashboard on the next one. Raises ValueError where a port is taken or a part does
+    not start; each part's output is in the store's `work/` folder.
+    """
+    with running(settings, port, postgres, say) as parts:
+        while all(process.poll() is None for process in parts.values()):
+            time.sleep(0.5)
+        ended = next(name for name, process in parts.items() if process.poll() is not None)
+        raise ValueError(f"the {ended} ended: its output is in {_log(settings, ended)}")
+
+
+@contextlib.contextmanager
+def running(settings: Settings, port: int, postgres: str, say: Say) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
+    """All parts by name, started in order; whatever happens, none is left."""
+    Store(settings.store).open()
+    at = Addresses(f"http://127.0.0.1:{_free(port)}", f"http://127.0.0.1:{_free(port + 1)}")
+    os.environ |= {"POLYLM_STORE": str(settings.store.absolute()), "POLYLM_DASHBOARD": at.dashboard}
+    parts: dict[str, subprocess.Popen[bytes]] = {}
+    with prefect_server(_log(settings, "prefect-server"), port=port, database=_asyncpg(postgres)) as (url, server):
+        parts["prefect-server"] = server
+        try:
+            words = ["polylm.dashboard", "--port", str(port + 1), "--prefect-url", at.prefect]
+            parts["dashboard"] = lifeline.start(words, _log(settings, "dashboard"))
+            for pool, limit in POOLS.items():
+                words = ["prefect", "worker", "start", "--pool", pool, "--type", "process", *limit]
+                parts[f"worker-{pool}"] = lifeline.start(words, _log(settings, f"worker-{pool}"))
+            wait_until_healthy(f"{at.dashboard}/health", parts["dashboard"], _log(settings, "dashboard"), "dashboard")
+            _deploy(url, settings)
+            say(
+                f"Prefect    {at.prefect}/deployments\ndashboard  {at.dashboard}\nCtrl-C ends both, their workers and runs"
+            )
+            yield parts
+        finally:
+            lifeline.stop([process for name, process in parts.items() if name != "prefect-server"])
+
+
+def _deploy(url: str, settings: Settings) -> None:
+    """Make the deployments known once the workers have made their pools; run from here, so that ./store is here."""
+    file = Path("prefect.yaml") if Path("prefect.yaml").exists() else PROJECT / "prefect.yaml"
+    for pool in POOLS:
+        wait_until_healthy(
+            f"{url}/work_pools/{pool}", None, _log(settings, f"worker-{pool}"), f"worker of the pool {pool}"
+        )
+    words = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    done = subprocess.run(
+        words, env={**os.environ, "PWD": str(Path.cwd())}, capture_output=True, text=True, timeout=DEPLOY_SECONDS
+    )
+    if done.returncode:
+        raise ValueError(f"{file} cannot be deployed:\n{done.stdout[-2_000:]}{done.stderr[-2_000:]}")
+
+
+def _log(settings: Settings, part: str) -> Path:
+    return settings.store.absolute() / "work" / f"{part}.log"
+
+
+def _free(port: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StoreError(f"port {port} cannot be used ({error.strerror}): choose others with --port") from error
+    return port
+
+
+def _asyncpg(postgres: str) -> str:
+    """The driver that Prefect needs, whichever of the usual forms was given."""
+    if postgres and not postgres.startswith(("postgresql://", "postgresql+asyncpg://", "postgres://")):
+        raise ValueError(f"--postgres {postgres}: expected postgresql://USER:PASSWORD@HOST/DATABASE")
+    return f"postgresql+asyncpg://{postgres.partition('://')[2]}" if postgres else ""
