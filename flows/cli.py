@@ -123,6 +123,18 @@ def up(
 
 
 @app.command
+def dashboard(*, port: Annotated[int, Parameter(help="On 127.0.0.1.")] = 4201, store: StoreOption = None) -> None:
+    """Serve the dashboard of a store on 127.0.0.1 until Ctrl-C; it reads only."""
+    from polylm.dashboard.__main__ import serve
+    from polylm.flows.reading import run_records
+
+    settings = _settings(store)
+    run_records(settings.store)  # a slip in the store's name is told here
+    print(f"http://127.0.0.1:{port}")
+    serve(settings, port)
+
+
+@app.command
 def recipes(*, json: Json = False) -> None:
     """List the recipes."""
     from polylm.flows.recipes import all_recipes

@@ -5,6 +5,7 @@ rebuilt and the jobs that were in flight run one by one, so that the job that ki
 itself. The others go on.
 """
 
+import ctypes
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -23,6 +24,7 @@ from polylm.tasks.settings import Settings
 RETRY_DELAYS = (0.2, 1.0, 3.0)  # seconds before each new try after an OSError
 Result = tuple[Job, Done | Failure]
 Notice = Callable[[str], None]
+_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc keeps what NumPy freed; other systems have no such call
 
 
 class Engine(Protocol):
@@ -132,5 +134,12 @@ def _with_retries(work: Callable[[Job], Any], job: Job) -> Any:
         if delay is None or not (isinstance(outcome, Failure) and outcome.lasting):
             break
         time.sleep(delay)
-    pa.default_memory_pool().release_unused()  # so that a worker's size is that of its largest job
+    _release()
     return outcome
+
+
+def _release() -> None:
+    """Give freed memory back, so that a worker's size is that of its largest job and not of all its jobs."""
+    pa.default_memory_pool().release_unused()
+    if _trim is not None:
+        _trim(0)
