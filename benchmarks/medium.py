@@ -44,7 +44,7 @@ def measure(run: str, sources: dict[str, Path], store: Path, workers: int) -> di
     """Run the data stages, print a figure for every stage; the peak resident bytes by kind of process."""
     options = [word for name, path in sources.items() for word in ("--source", f"{name}={path}")]
     command = [sys.executable, "-P", "-m", "polylm.flows.cli", "run", "corpus", *options]
-    command += ["--store", str(store), "--workers", str(workers), "--no-prefect", "--json"]
+    command += ["--store", str(store), "--workers", str(workers), "--no-prefect", "--json", "--on-alarm", "warn"]
     started = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         watch = Watch(process.pid)

@@ -51,6 +51,8 @@ def start(
     with session(
         settings, mode=mode, name=name, recipe=resolved, until=until, observer=observer, orchestrator=orchestrator
     ) as here:
+        # The words that make this run again, for whoever reads that something of it is damaged.
+        here.record["options"] = [*_each("--source", sources), *_each("--set", changes)]
         here.record["started_by"] = started_by
         before = previous_run(here)
         build_everything(recipe, watch or Watch())
@@ -61,3 +63,7 @@ def start(
         stages = ", ".join(dict.fromkeys(report.stage for report in here.reports))
         raise ValueError(f"--until {until}: no such stage in the recipe {name}; it has {stages}")
     return here
+
+
+def _each(option: str, values: Sequence[str]) -> list[str]:
+    return [word for value in values for word in (option, value)]

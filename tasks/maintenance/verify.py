@@ -6,6 +6,7 @@ trash, digests of inputs, code checks. Not: `work/`, `tmp/`, and what lies in th
 """
 
 import os
+import shlex
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -176,7 +177,8 @@ class _Makers:
         key = names[1] if place == "folders" else names[-1].removesuffix(".parquet").removesuffix(".json")
         if (run := self._run(place, stage, key)) is None:
             return f"{drop}run again" if drop else "run again"
-        command = f"`polylm run {run['name']}` (the run {run['id']}) makes it again"
+        words = shlex.join(["polylm", "run", run["name"], *run.get("options", ())])
+        command = f"`{words}` (the run {run['id']}) makes it again"
         return f"the next {command}" if place in _REPLACED else f"{drop}{command}"
 
     def _run(self, place: str, stage: str, key: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -157,6 +158,21 @@ def test_a_store_that_cannot_be_written(mistake, tmp_path):
     (tmp_path / "file").write_text("")
     said = mistake("run", "corpus", "--source", "a=a.jsonl", "--store", "file/store", "--workers", 0, "--no-prefect")
     assert said == f"the store {tmp_path}/file/store cannot be written (Not a directory): choose another with --store"
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(mistake, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert mistake("up", "--port", port, "--store", tmp_path) == (
+            f"port {port} cannot be used (Address already in use): choose others with --port"
+        )
+
+
+def test_a_database_that_is_no_postgres_is_refused(mistake, tmp_path):
+    said = mistake("up", "--port", 18_741, "--postgres", "mysql://x", "--store", tmp_path)
+    assert said == "--postgres mysql://x: expected postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
 def test_a_model_with_another_digest_is_refused(mistake, tmp_path, monkeypatch):

@@ -391,6 +391,18 @@ def test_progress_is_shown(retried, server):
     assert [(artifact["type"], artifact["data"]) for artifact in found] == [("progress", 100.0)] * 2  # one an attempt
 
 
+def test_what_the_server_keeps_of_a_run_does_not_grow_with_its_jobs(toy, server):
+    """One task run a stage and a line when it ends, whether a stage has three jobs or three hundred."""
+    many = toy(toys.build_words, *(f"w{number} weather" for number in range(300)))
+    assert many.state.is_completed()
+    inner, shown = inner_tasks(server, many.id, "build_words", 3)
+    assert len(shown) == 3
+    assert sum(many.times(path.name) for path in many.folder.glob("count_words-*")) == 300
+    runs = {"logs": {"flow_run_id": {"any_": [many.id, inner["id"]]}}, "limit": 200}
+    assert wait_until(lambda: len(ask(server, "/logs/filter", runs)) >= 6, 20, 0.5)
+    assert len(ask(server, "/logs/filter", runs)) <= 30
+
+
 def test_workers_do_not_import_prefect(retried):
     parts = sorted((retried.store / "parts" / "look_for_prefect").rglob("*.parquet"))
     assert [read_columns(part)["imported"].to_pylist() for part in parts] == [[False]] * 3
