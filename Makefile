@@ -66,7 +66,7 @@ clean: ## remove what builds and tools leave; .venv, store/ and the cache folder
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 system:
-	@sh setup/system.sh $(PYTHON)
+	@sh setup/system.sh $(PYTHON) $(EXTRA)
 
 # pip's script is written last and names its folder: a half-made .venv, or one from elsewhere, is made anew.
 $(MADE): | system

@@ -1,9 +1,11 @@
 #!/bin/sh
 # The system packages that set-up needs: what is missing is installed where this runs as root on Debian or Ubuntu, and
 # otherwise named in one line with the command that installs it (exit code 2). When nothing is missing it takes 0.2 s.
-# Usage: sh setup/system.sh [PYTHON]          PYTHON: the interpreter that .venv is made with, python3.11 by default
+# Usage: sh setup/system.sh [PYTHON [EXTRA]]  PYTHON: the interpreter that .venv is made with, python3.11 by default;
+#                                             EXTRA: dev also installs Chromium, without which the tests of pages skip
 set -u
 python=${1:-python3.11}
+extra=${2:-}
 missing=
 
 # Libraries are asked for by linking: Boost's headers all come in one package, so a header proves nothing.
@@ -30,6 +32,9 @@ if ! links -lboost_program_options -lboost_system -lboost_thread -lz -lbz2 -llzm
   need zlib1g-dev links -lz
   need libbz2-dev links -lbz2
   need liblzma-dev links -llzma
+fi
+if [ "$extra" = dev ] && [ "$(id -u)" = 0 ]; then # whoever is not root does without
+  need chromium sh -c 'command -v chromium || command -v google-chrome'
 fi
 [ -n "$missing" ] || exit 0
 

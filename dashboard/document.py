@@ -1,0 +1,161 @@
+"""One document of a run: what is known of it, what the gates say, and who its duplicates are."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polylm.dashboard.funnel import gates_of
+from polylm.dashboard.gates import gate_jobs
+from polylm.dashboard.queries import Place, Queries
+from polylm.dashboard.store_reading import Entry, Run
+from polylm.tasks import keys
+from polylm.tasks.build import Job
+from polylm.tasks.why import Answer, why
+
+SHOWN_MEMBERS = 50  # of a cluster
+_ABOUT = ("id", "url", "date", "licence", "kind", "extra")
+_LABELS = ("language", "confidence", "runner_up", "runner_up_confidence")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a document: the first broken rule of the first gate that has one, or kept (`first` None)."""
+
+    answers: list[Answer]
+
+    @property
+    def first(self) -> Answer | None:
+        return next((answer for answer in self.answers if answer.verdict == "broken"), None)
+
+    @property
+    def broken(self) -> list[Answer]:
+        return [answer for answer in self.answers if answer.verdict == "broken"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A document of a cluster; `band` is that which found it, 0 the whole text, none the centre."""
+
+    address: str
+    similarity: float
+    band: int | None
+    is_centre: bool
+    is_keeper: bool
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Documents that are alike: every one as similar to the centre as `similarity` says."""
+
+    size: int
+    members: list[Member]  # the first SHOWN_MEMBERS by number
+    centre: str
+    keeper: str | None  # None where not more than one of them passed the other gates
+
+
+def about(here: Queries, run: Run, place: Place) -> dict[str, Any]:
+    """What the source says of a document, and its labels; None where the run has not come to that yet."""
+    known: dict[str, Any] = dict.fromkeys((*_ABOUT, *_LABELS))
+    for stage, names in (("ingest", _ABOUT), ("identify_language", _LABELS)):
+        known |= row_of(here, run, stage, place, names)
+    return known
+
+
+def row_of(here: Queries, run: Run, stage: str, place: Place, columns: Sequence[str]) -> dict[str, Any]:
+    """Some columns of a document as a stage has them; those there are."""
+    return rows_of(here, run, stage, place.part, [place.row], columns)[0]
+
+
+def rows_of(
+    here: Queries, run: Run, stage: str, part: int, rows: Sequence[int], columns: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The same of several documents of a part, in one question."""
+    entry = last(here, run, stage)
+    if entry is None or not (names := [name for name in columns if name in here.columns(entry)]):
+        return [{} for _ in rows]
+    return _read_rows(here, entry, part, rows, names)
+
+
+def last(here: Queries, run: Run, stage: str) -> Entry | None:
+    """The last stage of that name in a run, if its artifact is there."""
+    entries = run.entries(stage)
+    return entries[-1] if entries and here.has(entries[-1]) else None
+
+
+def jobs_of(here: Queries, run: Run, place: Place) -> list[tuple[Entry, Job]]:
+    """Every gate of a run with its job on a document's part."""
+    return [(entry, gate_jobs(here, entry)[place.part]) for entry in gates_of(here, run)]
+
+
+def judge(here: Queries, jobs: Sequence[tuple[Entry, Job]], place: Place) -> Verdict:
+    """Ask the gates themselves."""
+    asked = [job for _, job in jobs]
+    key = ("why", tuple((job.stage.name, job.key) for job in asked), place.row)
+    return Verdict(here.cache.get(key, lambda: why(asked, place.row, here.store)))
+
+
+def ordered(answers: Sequence[Answer]) -> list[Answer]:
+    """Broken rules first, then those that hold, the closest first where they have one scale, then what was not judged."""
+    rank = {"broken": 0, "holds": 1}
+    return sorted(answers, key=lambda answer: rank.get(answer.verdict, 2))
+
+
+def cluster_of(here: Queries, run: Run, place: Place) -> Cluster | None:
+    """The cluster that a document is in; None where it has no duplicates."""
+    number = row_of(here, run, "label_clusters", place, ["cluster"]).get("cluster")
+    clusters = last(here, run, "verify_clusters")
+    if number is None or clusters is None:
+        return None
+    found = here.sql(
+        "SELECT doc, similarity, band, count(*) OVER () AS size FROM {beside} WHERE c.cluster = ? ORDER BY doc LIMIT ?",
+        {"c": clusters},
+        [number, SHOWN_MEMBERS],
+    ).to_pylist()
+    keeper = _keeper(here, run, [row["doc"] for row in found])
+    names = list(here.manifest(here.entry(run, "ingest")).sources)
+    members = [
+        Member(
+            keys.address(row["doc"], names),
+            row["similarity"],
+            None if row["doc"] == number else row["band"],
+            row["doc"] == number,
+            row["doc"] == keeper,
+        )
+        for row in found
+    ]
+    told = None if keeper is None else keys.address(keeper, names)
+    return Cluster(found[0]["size"] if found else 0, members, keys.address(number, names), told)
+
+
+def script_of(text: str | None, looked_at: int = 20_000) -> str:
+    """The script of most letters of a text's beginning, by the first word of their Unicode names; "" without letters."""
+    letters = [character for character in (text or "")[:looked_at] if character.isalpha()]
+    names = Counter(unicodedata.name(character, "").partition(" ")[0] for character in letters)
+    name = names.most_common(1)[0][0] if names else ""
+    return name if name == "CJK" else name.capitalize()
+
+
+def _keeper(here: Queries, run: Run, docs: list[int]) -> int | None:
+    keepers = last(here, run, "choose_keepers")
+    if keepers is None:
+        return None
+    found = here.sql("SELECT keeper FROM {beside} WHERE list_contains(?, k.doc) LIMIT 1", {"k": keepers}, [docs])
+    return found["keeper"][0].as_py() if found.num_rows else None
+
+
+def _read_rows(
+    here: Queries, entry: Entry, part: int, rows: Sequence[int], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    # DuckDB goes to the pages that hold the rows: 10 to 30 ms, where a row group of 64 MB of text takes 0.3 s to decode.
+    columns = ", ".join(f'd."{name}"' for name in names)
+    wanted = ", ".join("?" for _ in rows)
+    found = here.sql(
+        f"SELECT d.file_row_number AS at_row, {columns} FROM {{beside}} WHERE d.file_index = ? AND d.file_row_number IN ({wanted})",
+        {"d": entry},
+        [part, *rows],
+    ).to_pylist()
+    by_row = {told.pop("at_row"): told for told in found}
+    assert by_row.keys() == set(rows), f"{entry.stage} has fewer rows than the documents"
+    return [by_row[row] for row in rows]

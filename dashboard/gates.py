@@ -1,0 +1,84 @@
+"""A gate as it judged in a run, to be asked again: its jobs from manifests alone, so that nothing is planned or built.
+
+job = gate_jobs(here, entry)[place.part]
+answers = why([job], place.row, here.store)  # tasks.why
+rows = build.Shown.of(job.parts[0], here.store).for_gate()
+rules = job.stage(rows, job.params.model_copy(update=moved), *extras_of(job))  # what a slider asks
+"""
+
+from functools import cache
+from typing import Any
+
+from pydantic import ValidationError
+
+from polylm.dashboard.queries import Queries
+from polylm.dashboard.store_reading import Entry, Manifest
+from polylm.tasks import build
+from polylm.tasks.build import Job, PartInput
+from polylm.tasks.stage import DOC, Params, Stage, all_stages
+from polylm.tasks.store import StoreError
+
+
+def stage_of(name: str) -> Stage | None:
+    """A declared stage by its name; None where today's code has none of that name."""
+    return _stages().get(name)
+
+
+def params_of(here: Queries, of: Entry | str) -> Params:
+    """The params that an artifact was made with; StoreError where today's code has others."""
+    manifest = here.manifest(of)
+    stage = stage_of(manifest.stage)
+    if stage is None or stage.version != manifest.version:
+        raise StoreError(
+            f"{manifest.ref} was made by other code ({manifest.stage} version {manifest.version}): run again"
+        )
+    try:
+        return stage.params.model_validate(manifest.params)
+    except ValidationError as error:
+        raise StoreError(f"{manifest.ref} was made with params that this code does not know: run again") from error
+
+
+def gate_jobs(here: Queries, of: Entry | str) -> list[Job]:
+    """The jobs of a gate, one a part of the documents, with what they read."""
+    manifest, params = here.manifest(of), params_of(here, of)
+    stage = stage_of(manifest.stage)
+    assert stage is not None  # params_of has seen it
+    assert stage.kind == "gate", f"{manifest.stage} is no gate"
+    reads = list(here.reads(of).values())
+    columns = _columns(here, stage, [read for read in reads if read.shape == "rows"])
+    extras = tuple(_extra(here, read) for read in reads if read.shape != "rows")
+    numbered = DOC in stage.reads
+    jobs = []
+    for index, part in enumerate(manifest.parts):
+        files = tuple((read.stage, read.parts[index].key, names) for read, names in columns)
+        number = part.number if numbered else None
+        job_part = PartInput(files, (), number, part.rows)
+        jobs.append(Job(stage, params, part.key, part.label, {}, here.store.root, (job_part,), extras))
+    return jobs
+
+
+def extras_of(job: Job) -> list[Any]:
+    """The fitted tables that a gate is called with after its rows and params."""
+    return [build.load(extra) for extra in job.extras]
+
+
+@cache
+def _stages() -> dict[str, Stage]:
+    return {stage.name: stage for stage in all_stages()}
+
+
+def _columns(here: Queries, stage: Stage, reads: list[Manifest]) -> list[tuple[Manifest, tuple[str, ...]]]:
+    """Which columns the stage takes of which input; where several have one, the newest form of it counts."""
+    holders: dict[str, Manifest] = {}
+    for read in reads:
+        holders |= dict.fromkeys(here.columns(read.ref), read)
+    taken: dict[str, list[str]] = {}
+    for name in stage.reads:
+        if name != DOC:
+            taken.setdefault(holders[name].ref, []).append(name)
+    return [(read, tuple(taken[read.ref])) for read in reads if read.ref in taken]
+
+
+def _extra(here: Queries, manifest: Manifest) -> Any:
+    paths = dict(zip((part.label for part in manifest.parts), here.paths(manifest.ref), strict=True))
+    return paths if manifest.shape in ("tables", "folders") else (manifest.shape, next(iter(paths.values())))

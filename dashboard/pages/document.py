@@ -1,0 +1,295 @@
+"""One document: its verdict and text, every rule, its duplicates, where it was trained on, and what would keep it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from markupsafe import Markup
+
+from polylm.dashboard import document as doc
+from polylm.dashboard.charts.svg import chart, line, rect
+from polylm.dashboard.cuts import LINE_COUNTS, Piece, agrees, counted_lines, marked, pieces
+from polylm.dashboard.document import Cluster, Verdict
+from polylm.dashboard.errors import BadRequest, Missing
+from polylm.dashboard.funnel import gates_of
+from polylm.dashboard.gates import params_of
+from polylm.dashboard.keeping import Change, advice_on, let_in
+from polylm.dashboard.queries import Here, Place, Queries
+from polylm.dashboard.recipe_fields import command_line, set_words
+from polylm.dashboard.refit import can_refit, refit
+from polylm.dashboard.store_reading import Run
+from polylm.dashboard.training_trace import SHOWN_STEPS, PackedRow, Training, packed_rows, trainings
+from polylm.dashboard.view import number, page, words
+from polylm.dashboard.word_diff import Diff, word_diff
+from polylm.tasks.corpus.text import StatisticsParams
+from polylm.tasks.documents.clean import CleanParams
+from polylm.tasks.why import Answer
+
+SHOWN_CHARS = 20_000  # of a text, until the whole is asked for
+MOST_CHARS = 5_000_000
+SHOWN_ROWS = 20
+BAR = 120.0
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Told:
+    """A rule's answer with its bar."""
+
+    answer: Answer
+    bar: Markup | None
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is shown of a text."""
+
+    pieces: list[Piece]
+    chars: int  # of the text as it was read
+    shown: int
+    reasons: list[str]  # why something was cut
+    marks: list[str]  # rules whose lines are marked
+    agrees: bool  # what stayed is the cleaned text; else that is shown alone
+
+
+@router.get("/run/{run_id}/doc/{address}")
+def document(
+    request: Request, here: Here, run_id: str, address: str, text: Literal["", "whole"] = "", beside: str = ""
+) -> Response:
+    """The page of a document; `text=whole` shows all of a long one, `beside` compares it with another."""
+    run = here.run(run_id)
+    place = _place(here, run, address)
+    jobs = doc.jobs_of(here, run, place)
+    verdict = doc.judge(here, jobs, place)
+    about = doc.about(here, run, place)
+    shown = _text(here, run, place, about["language"], verdict, text == "whole")
+    cluster = doc.cluster_of(here, run, place)
+    other, diff = _beside(here, run, place, cluster, beside)
+    return page(
+        request,
+        "document.html",
+        run=run,
+        place=place,
+        near=_near(here, run, place),
+        about=about,
+        sentence=_sentence(verdict, about, cluster),
+        verdict=verdict,
+        split=doc.row_of(here, run, "assign_split", place, ["split"]).get("split"),
+        rules=[Told(answer, _bar(answer)) for answer in doc.ordered(verdict.answers)],
+        unjudged=sum(answer.verdict.startswith("not judged") for answer in verdict.answers),
+        text=shown,
+        script=doc.script_of("".join(piece.text for piece in shown.pieces if not piece.cut)),
+        cluster=cluster,
+        other=other,
+        diff=diff,
+        advice=(advice := advice_on(here, run, jobs, place, verdict) if verdict.first else None),
+        parting=_parting(here, run, place, cluster),
+        refits=[can_refit(here, change) for change in advice.changes] if advice else [],
+        command_line=command_line,
+        has_packed=bool(run.entries("pack")),
+    )
+
+
+@router.get("/run/{run_id}/doc/{address}/training")
+def training(request: Request, here: Here, run_id: str, address: str) -> Response:
+    """The packed rows of a document and the steps that saw them, for htmx or alone."""
+    run = here.run(run_id)
+    place = _place(here, run, address)
+    rows = packed_rows(here, run, place)
+    found = trainings(here, run)
+    return _part_of_page(
+        request,
+        "document_training.html",
+        run=run,
+        place=place,
+        rows=rows[:SHOWN_ROWS],
+        count=len(rows),
+        held=_held(rows),
+        rejected_but_paired=bool(rows) and doc.row_of(here, run, "select", place, ["weight"]).get("weight") is None,
+        trainings=found,
+        steps=_steps(rows, found or []),
+        shown_steps=SHOWN_STEPS,
+    )
+
+
+@router.get("/run/{run_id}/doc/{address}/let-in/{change}")
+def lets_in(request: Request, here: Here, run_id: str, address: str, change: int) -> Response:
+    """How many other documents a change of the advice lets in, for htmx."""
+    run = here.run(run_id)
+    place = _place(here, run, address)
+    asked, gates = _change(here, run, place, change), gates_of(here, run)
+    if not asked.changes:
+        raise Missing(f"No option keeps the document {place.address} by change {change}.")
+    key = ("let in", asked.entry.artifact, tuple(gate.artifact for gate in gates), place.number, repr(asked.changes))
+    found = here.cache.soon(key, lambda: let_in(here, gates, asked, place))
+    return _part_of_page(request, "document_let_in.html", run=run, place=place, index=change, found=found)
+
+
+@router.get("/run/{run_id}/doc/{address}/refit/{change}")
+def refits(request: Request, here: Here, run_id: str, address: str, change: int) -> Response:
+    """Which field would move a bound that was fitted, for htmx."""
+    run = here.run(run_id)
+    place = _place(here, run, address)
+    asked = _change(here, run, place, change)
+    if not can_refit(here, asked):
+        raise Missing(f"The bound of {asked.rule} is not fitted again here.")
+    key = ("refit", run.id, asked.entry.artifact, place.number, asked.rule)
+    found = here.cache.soon(key, lambda: refit(here, run, asked, place))
+    return _part_of_page(
+        request, "document_refit.html", run=run, place=place, index=change, found=found, command_line=command_line
+    )
+
+
+def _change(here: Queries, run: Run, place: Place, index: int) -> Change:
+    """A change of the document's advice, by its place there."""
+    jobs = doc.jobs_of(here, run, place)
+    changes = advice_on(here, run, jobs, place, doc.judge(here, jobs, place)).changes
+    if not 0 <= index < len(changes):
+        raise Missing(f"The document {place.address} has no change {index} that would keep it.")
+    return changes[index]
+
+
+def _part_of_page(request: Request, template: str, **values: Any) -> Response:
+    """A part alone for htmx, which asks by a header; in a frame for those without scripts."""
+    frame = "document_part.html"
+    return page(request, template if "hx-request" in request.headers else frame, part=template, **values)
+
+
+def _place(here: Queries, run: Run, address: str) -> Place:
+    try:
+        return here.place(run, address)
+    except BadRequest as error:  # it is part of the page's own address, so the page is what there is not
+        raise Missing(str(error)) from error
+
+
+def _near(here: Queries, run: Run, place: Place) -> list[tuple[str, str]]:
+    """The documents before and after it."""
+    rows = here.manifest(here.entry(run, "ingest")).parts[place.part].rows
+    near = [("before", place.row - 1), ("after", place.row + 1)]
+    return [(name, here.address(run, place.part, row)) for name, row in near if 0 <= row < rows]
+
+
+def _sentence(verdict: Verdict, about: dict[str, Any], cluster: Cluster | None) -> Markup:
+    first, gates = verdict.first, len({answer.gate for answer in verdict.answers})
+    if not verdict.answers:
+        return Markup("No gate has judged it yet.")
+    if first is None:
+        return Markup("Kept: none of the {} rules of {} gates is broken.").format(len(verdict.answers), gates)
+    rest = len(verdict.broken) - 1
+    more = (
+        Markup("")
+        if not rest
+        else Markup(" {} more {} broken too.").format(rest, "rule is" if rest == 1 else "rules are")
+    )
+    because = _because(first, about["language"], cluster)
+    return Markup("Rejected by {} because of {}: {}.{}").format(words(first.gate), words(first.rule), because, more)
+
+
+def _because(first: Answer, language: str | None, cluster: Cluster | None) -> Markup:
+    if first.rule == "duplicate" and cluster and cluster.keeper:
+        return Markup("it is one of {} documents that are alike, of which {} is kept").format(
+            cluster.size, cluster.keeper
+        )
+    if isinstance(first.bound, list):
+        return Markup("<bdi>{}</bdi> is not one of {}").format(first.value, len(first.bound))
+    side = "less" if first.side == "at_least" else "more"
+    assert not isinstance(first.value, str)
+    where = Markup(" in <bdi>{}</bdi>").format(language) if language else ""
+    return Markup("its value {} is {} than {}{}").format(number(first.value), side, number(first.bound), where)
+
+
+def _text(here: Queries, run: Run, place: Place, language: str | None, verdict: Verdict, whole: bool) -> Text:
+    raw = doc.row_of(here, run, "ingest", place, ["text"]).get("text") or ""
+    most = MOST_CHARS if whole else SHOWN_CHARS
+    read = raw if len(raw) <= most else raw[:most]
+    entry = doc.last(here, run, "clean")
+    if entry is None:
+        return Text([Piece(read)], len(raw), len(read), [], [], True)
+    params = params_of(here, entry)
+    assert isinstance(params, CleanParams)
+    found = pieces(read, params)
+    cleaned = doc.row_of(here, run, "clean", place, ["text"]).get("text") or ""
+    fits = agrees(found, cleaned) if len(read) == len(raw) else True
+    if not fits:
+        found = [Piece(cleaned[:most])]
+    elif len(read) == len(raw) and language:
+        found = marked(found, cleaned, _counted(here, run, place, cleaned, language, verdict))
+    reasons = list(dict.fromkeys(piece.cut for piece in found if piece.cut))
+    marks = list(dict.fromkeys(mark for piece in found for mark in piece.marks))
+    return Text(found, len(raw), len(read), reasons, marks, fits)
+
+
+def _counted(
+    here: Queries, run: Run, place: Place, cleaned: str, language: str, verdict: Verdict
+) -> dict[int, list[str]]:
+    rules = [answer.rule for answer in verdict.broken if answer.rule in LINE_COUNTS]
+    entry = doc.last(here, run, "measure_text")
+    if not rules or entry is None:
+        return {}
+    params = params_of(here, entry)
+    assert isinstance(params, StatisticsParams)
+    stop_words = params.stop_words.get(language, ())
+    return here.cache.get(("lines", run.id, place.number), lambda: counted_lines(cleaned, language, stop_words, rules))
+
+
+def _beside(here: Queries, run: Run, place: Place, cluster: Cluster | None, beside: str) -> tuple[str, Diff | None]:
+    """The document that this one is compared with, and how: the one asked for, else the keeper, else the centre."""
+    if cluster is None and not beside:
+        return "", None
+    asked = beside or _counterpart(place, cluster)
+    if not asked:
+        return "", None
+    own, other = (
+        doc.row_of(here, run, "clean", one, ["text"]).get("text") or "" for one in (place, _place(here, run, asked))
+    )
+    return asked, here.cache.get(("diff", run.id, place.address, asked), lambda: word_diff(own, other))
+
+
+def _counterpart(place: Place, cluster: Cluster | None) -> str:
+    if cluster is None:
+        return ""
+    likely = [cluster.keeper, cluster.centre, *(member.address for member in cluster.members)]
+    return next((address for address in likely if address and address != place.address), "")
+
+
+def _parting(here: Queries, run: Run, place: Place, cluster: Cluster | None) -> tuple[float, list[str]] | None:
+    """The similarity with the centre above which this document and the keeper would not be in one cluster, as an option."""
+    entry = doc.last(here, run, "verify_clusters")
+    if cluster is None or entry is None or cluster.keeper in (None, place.address):
+        return None
+    both = [member.similarity for member in cluster.members if member.address in (place.address, cluster.keeper)]
+    if len(both) < 2 or min(both) >= 1 - 1e-4:
+        return None
+    above = round(min(both) + 1e-4, 4)
+    return min(both), set_words(run, here.manifest(entry), {"min_similarity": above})
+
+
+def _bar(answer: Answer) -> Markup | None:
+    """A rule's value as a bar from zero, with its bound as a line."""
+    value, bound = answer.value, answer.bound
+    if isinstance(value, str | None) or isinstance(bound, list | None) or min(value, bound) < 0:
+        return None
+    most = max(value, bound) * 1.08 or 1.0
+    kind = "bar lost" if answer.verdict == "broken" else "bar soft"
+    at = BAR * bound / most
+    drawn = [rect(0, 2, max(1.0, BAR * value / most), 9, kind), line(at, 0, at, 13, "threshold")]
+    return chart(BAR, 13, f"{answer.rule}: {number(value)}, bound {number(bound)}", drawn)
+
+
+def _held(rows: Sequence[PackedRow]) -> list[tuple[str, int, int]]:
+    """Packed rows of documents and of pairs: how many, and how many tokens in them."""
+    names = {"pack": "documents", "pack_pairs": "bilingual pairs"}
+    counted = [(name, [row.tokens for row in rows if row.stage == stage]) for stage, name in names.items()]
+    return [(name, len(tokens), sum(tokens)) for name, tokens in counted if tokens]
+
+
+def _steps(rows: Sequence[PackedRow], found: Sequence[Training]) -> list[tuple[Training, list[int] | None]]:
+    """For every training the steps that saw any of these rows, counted from one."""
+    seen = []
+    for one in found:
+        steps = None
+        if one.seen is not None:
+            steps = sorted({step + 1 for row in rows for step in one.seen.get((row.stage, row.part, row.row), ())})
+        seen.append((one, steps))
+    return seen

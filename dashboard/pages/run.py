@@ -1,0 +1,142 @@
+"""One run: what became of its documents, what was made from what, what it cost, and what alarmed. Live while it runs."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+
+from polylm.dashboard import charts
+from polylm.dashboard.charts import Bar, Node, Step
+from polylm.dashboard.charts.svg import Format
+from polylm.dashboard.funnel import Funnel, funnel_of, packed_tokens
+from polylm.dashboard.queries import Facts, Here, Queries
+from polylm.dashboard.store_reading import Entry, Run
+from polylm.dashboard.view import count, duration, page, short_count, size, url, words
+
+Unit = Literal["documents", "chars", "bytes"]
+FORMS: dict[Unit, Format] = {"documents": count, "chars": short_count, "bytes": size}
+NAMES: dict[Unit, str] = {"documents": "documents", "chars": "characters", "bytes": "bytes"}
+router = APIRouter()
+SHOWN_REASONS = 4
+SHOWN_BARS = 10
+
+
+@dataclass(frozen=True)
+class Line:
+    """One stage in the table of stages; `facts` None: collected as garbage, or still being read."""
+
+    entry: Entry
+    href: str
+    facts: Facts | None
+
+
+@router.get("/run/{run_id}")
+def run_page(request: Request, here: Here, run_id: str, by: Unit = "documents") -> Response:
+    """The page of a run."""
+    return page(request, "run.html", **_values(here, here.run(run_id), by))
+
+
+@router.get("/run/{run_id}/live")
+def live(request: Request, here: Here, run_id: str, by: Unit = "documents") -> Response:
+    """All of the page that changes while the run goes on, for htmx."""
+    return page(request, "run_live.html", **_values(here, here.run(run_id), by))
+
+
+def _values(here: Queries, run: Run, by: Unit) -> dict[str, Any]:
+    funnel = funnel_of(here, run)
+    facts = here.facts_of(run)
+    lines = [Line(entry, _href(run, entry), facts.get(entry.artifact)) for entry in run.stages]
+    pending = funnel is None or None in facts.values()
+    return {
+        "run": run,
+        "by": by,
+        "units": list(FORMS),
+        "names": NAMES,
+        "form": FORMS[by],
+        "tokens": packed_tokens(here, run),
+        "documents": here.documents(run),
+        "survivors": here.survivors(run),
+        "funnel": funnel,
+        "funnel_chart": _funnel_chart(run, funnel, by) if funnel and funnel.gates else None,
+        "reasons_chart": _reasons_chart(run, funnel, by) if funnel and funnel.gates else None,
+        "lineage": charts.lineage(*_graph(here, run), title="What was made from what"),
+        "lines": lines,
+        "cost_chart": _cost_chart(lines),
+        "poll": run.state == "running" or pending,
+        "href": {entry.stage: _href(run, entry) for entry in run.stages},
+    }
+
+
+def _funnel_chart(run: Run, funnel: Funnel, by: Unit) -> object:
+    left = funnel.total().of(by)
+    steps = [Step(NAMES[by], left)]
+    for gate in funnel.gates:
+        lost = funnel.total(gate=gate).of(by)
+        left -= lost
+        steps.append(Step(words(gate), left, lost, url("run", run.id, "stage", gate), _top(funnel.reasons(gate))))
+    return charts.funnel(steps, title=f"{NAMES[by].capitalize()} left after each gate", form=FORMS[by], width=760)
+
+
+def _reasons_chart(run: Run, funnel: Funnel, by: Unit) -> object:
+    found = [
+        Bar(words(reason), amount, url("run", run.id, "stage", gate))
+        for gate in funnel.gates
+        for reason, amount in funnel.reasons(gate, unit=by).items()
+    ]
+    ranked = sorted(found, key=lambda bar: -bar.value)[:SHOWN_BARS]
+    return charts.bars(ranked, title="The commonest first reasons", form=FORMS[by], width=480) if ranked else None
+
+
+def _top(reasons: dict[str, int]) -> str:
+    more = [f"{len(reasons) - SHOWN_REASONS} more"] if len(reasons) > SHOWN_REASONS else []
+    return ", ".join([*(f"{words(r)} {count(n)}" for r, n in list(reasons.items())[:SHOWN_REASONS]), *more])
+
+
+def _graph(here: Queries, run: Run) -> tuple[list[Node], list[tuple[str, str]]]:
+    """The stages of a run and, while it is not complete, those that the last complete run of the recipe had after them."""
+    nodes, edges = [], []
+    for entry in run.stages:
+        note = f"{entry.state} · {duration(entry.seconds)}" if entry.built else entry.state
+        nodes.append(Node(entry.artifact, words(entry.stage), entry.state, note, _href(run, entry)))
+        edges += [(ref, entry.artifact) for ref in entry.reads]
+    for entry, state in _ahead(here, run):
+        nodes.append(Node(entry.artifact, words(entry.stage), state, state))
+        edges += [(_known(run, ref), entry.artifact) for ref in entry.reads]
+    return nodes, edges
+
+
+def _ahead(here: Queries, run: Run) -> list[tuple[Entry, str]]:
+    """What is still to come of a run that is not complete, as far as an earlier run tells; the first of it is at work."""
+    if run.state == "completed":
+        return []
+    like = next((one for one in here.runs() if one.name == run.name and one.state == "completed"), None)
+    rest = list(like.stages)[len(run.stages) :] if like else []
+    state = {"running": "running", "failed": "failed"}.get(run.state, "waiting")
+    if run.now and (
+        not rest or rest[0].stage != run.now["stage"]
+    ):  # the first run of its kind: nothing tells what follows
+        at_work = Entry(run.now["stage"], run.now["jobs"], 0, 0, 0.0, 0, {}, run.now["stage"], ())
+        rest = [at_work, *rest]
+    return [(entry, state if index == 0 else "waiting") for index, entry in enumerate(rest)]
+
+
+def _known(run: Run, ref: str) -> str:
+    """The artifact of this run that stands where another run had `ref`."""
+    entries = run.entries(ref.partition("/")[0])
+    return entries[-1].artifact if entries else ref
+
+
+def _cost_chart(lines: list[Line]) -> object:
+    known = [line for line in lines if line.facts]
+    ranked = sorted(known, key=lambda line: -line.facts.cpu_seconds if line.facts else 0)[:SHOWN_BARS]
+    items = [
+        Bar(words(line.entry.stage), line.facts.cpu_seconds, line.href, note=f"{duration(line.facts.cpu_seconds)} CPU, peak {size(line.facts.peak_bytes)}")
+        for line in ranked
+        if line.facts
+    ]  # fmt: skip
+    return charts.bars(items, title="The costliest stages, by CPU time", width=480) if items else None
+
+
+def _href(run: Run, entry: Entry) -> str:
+    several = len(run.entries(entry.stage)) > 1
+    return url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2] if several else "")

@@ -1,0 +1,192 @@
+"""One stage of a run: a page of its own where there is one for its name or kind, else its params, jobs and first rows."""
+
+import importlib
+import json
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import HTMLResponse
+
+from polylm.dashboard import stages
+from polylm.dashboard.errors import Missing
+from polylm.dashboard.gates import stage_of
+from polylm.dashboard.queries import Here, Queries
+from polylm.dashboard.stages import gates
+from polylm.dashboard.stages.examples import CHARS, beginning
+from polylm.dashboard.stages.reading import read_rows
+from polylm.dashboard.store_reading import Entry, Manifest, Run
+from polylm.dashboard.text import prose
+from polylm.dashboard.view import page as render
+from polylm.dashboard.view import url
+from polylm.tasks.stage import Stage
+from polylm.tasks.store import StoreError
+
+View = Callable[[Request, Queries, Run, Entry], Response]
+PAGE_ROWS = 20
+SHOWN_JOBS = 40
+CELL_CHARS = 160
+router = APIRouter()
+
+
+@dataclass(frozen=True)
+class Param:
+    """One param as it was, with what its stage says of it today."""
+
+    name: str
+    value: str
+    description: str
+    source: str
+    unit: str
+    is_default: bool
+
+
+@router.get("/run/{run_id}/stage/{stage}")
+def stage_page(
+    request: Request, here: Here, run_id: str, stage: str, artifact: str = "",
+    page: Annotated[int, Query(ge=1, le=1_000_000_000)] = 1,
+) -> Response:  # fmt: skip
+    """The page of a stage, by its name, then by its kind; `artifact` where a run has several of the stage."""
+    run = here.run(run_id)
+    entry = here.entry(run, stage, artifact)
+    special = _by_name().get(entry.stage) or _by_kind().get(getattr(stage_of(entry.stage), "kind", ""))
+    if special is None or not here.has(entry) or request.query_params.get("as") == "table":
+        return _generic(request, here, run, entry, page)
+    try:
+        return special(request, here, run, entry)
+    except StoreError as error:  # made by other code, or damaged: what the manifest says can still be shown
+        return _generic(request, here, run, entry, page, problem=str(error))
+
+
+@router.get("/run/{run_id}/stage/{stage}/what-if")
+def what_if(request: Request, here: Here, run_id: str, stage: str, artifact: str = "") -> Response:
+    """What a gate would do with other thresholds, for htmx."""
+    run = here.run(run_id)
+    entry = here.entry(run, stage, artifact)
+    if getattr(stage_of(entry.stage), "kind", "") != "gate":
+        raise Missing(f"{entry.stage} is no gate: it has no thresholds to move.")
+    return gates.answer(request, here, run, entry)
+
+
+@router.get("/run/{run_id}/beginning/{address}")
+def text_beginning(here: Here, run_id: str, address: str) -> Response:
+    """The beginning of a document's text, for htmx where a page did not wait for it."""
+    run = here.run(run_id)
+    place = here.place(run, address)
+    return HTMLResponse(str(prose(beginning(here, run, place.part, place.row), CHARS)))
+
+
+def _generic(request: Request, here: Queries, run: Run, entry: Entry, number: int, problem: str = "") -> Response:
+    stage = stage_of(entry.stage)
+    common: dict[str, Any] = {
+        "run": run,
+        "entry": entry,
+        "stage": stage,
+        "problem": problem,
+        "siblings": run.entries(entry.stage),
+    }
+    if not here.has(entry):
+        return render(request, "stage.html", **common, manifest=None)
+    manifest = here.manifest(entry)
+    return render(
+        request, "stage.html", **common, manifest=manifest, params=_params(stage, manifest), facts=here.facts(entry),
+        reads=_reads(here, run, entry), readers=[(one.stage, _href(run, one)) for one in _readers(here, run, manifest)],
+        jobs=manifest.parts[:SHOWN_JOBS], more_jobs=max(0, len(manifest.parts) - SHOWN_JOBS),
+        table=_rows(here, entry, manifest, number), number=number, has_special=entry.stage in _by_name(),
+        href=lambda **query: url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2], **query),
+    )  # fmt: skip
+
+
+def _params(stage: Stage | None, manifest: Manifest) -> list[Param]:
+    fields = stage.params.model_fields if stage else {}
+    told = []
+    for name, value in manifest.params.items():
+        about = fields.get(name)
+        extra: Mapping[str, Any] = (
+            about.json_schema_extra if about and isinstance(about.json_schema_extra, dict) else {}
+        )
+        default = about.get_default(call_default_factory=True) if about and not about.is_required() else None
+        told.append(
+            Param(
+                name,
+                json.dumps(value, ensure_ascii=False),
+                (about.description or "") if about else "",
+                str(extra.get("source", "")),
+                str(extra.get("unit", "")),
+                about is not None and json.dumps(_json(default)) == json.dumps(value),
+            )
+        )
+    return told
+
+
+def _json(value: Any) -> Any:
+    """A default as a manifest holds it."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {name: _json(one) for name, one in value.items()}
+    return [_json(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _reads(here: Queries, run: Run, entry: Entry) -> list[tuple[str, str]]:
+    """What an artifact was made from, with the address of its page; files that were taken in have none."""
+    by_artifact = {one.artifact: one for one in run.stages}
+    refs = here.manifest(entry).reads
+    return [(ref.partition("/")[0], _href(run, by_artifact[ref]) if ref in by_artifact else "") for ref in refs]
+
+
+def _readers(here: Queries, run: Run, manifest: Manifest) -> list[Entry]:
+    return [one for one in run.stages if manifest.ref in one.reads]
+
+
+def _href(run: Run, entry: Entry) -> str:
+    several = len(run.entries(entry.stage)) > 1
+    return url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2] if several else "")
+
+
+def _rows(here: Queries, entry: Entry, manifest: Manifest, number: int) -> dict[str, Any] | None:
+    """One page of the rows of a table, whichever part they are in; None of a folder."""
+    if manifest.shape.startswith("folder") or not manifest.parts:
+        return None
+    start, end, before = (number - 1) * PAGE_ROWS, number * PAGE_ROWS, 0
+    rows = []
+    for part, path in zip(manifest.parts, here.paths(entry), strict=True):
+        first, last = max(start - before, 0), min(end - before, part.rows)
+        if first < last:
+            some = read_rows(path, first, last - first).to_pylist()
+            rows += [
+                (f"{part.label}.{first + i}", [_cell(value) for value in row.values()]) for i, row in enumerate(some)
+            ]
+        before += part.rows
+    pages = max(1, -(-manifest.rows // PAGE_ROWS))
+    return {"columns": list(here.columns(entry)), "rows": rows, "pages": pages, "linked": manifest.shape == "rows"}
+
+
+def _cell(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value if value is None or len(value) <= CELL_CHARS else f"{value[:CELL_CHARS]}…"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    told = json.dumps(value, ensure_ascii=False, default=str)
+    return told if len(told) <= CELL_CHARS else f"{told[:CELL_CHARS]}…"
+
+
+@cache
+def _modules() -> list[Any]:
+    found = pkgutil.iter_modules(stages.__path__, f"{stages.__name__}.")
+    return [importlib.import_module(module.name) for module in found]
+
+
+@cache
+def _by_name() -> dict[str, View]:
+    return {name: view for module in _modules() for name, view in getattr(module, "STAGES", {}).items()}
+
+
+@cache
+def _by_kind() -> dict[str, View]:
+    return {kind: view for module in _modules() for kind, view in getattr(module, "KINDS", {}).items()}

@@ -1,0 +1,33 @@
+"""Some rows of a part, read without reading the part whole."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polylm.tasks.store import StoreError
+
+
+def read_rows(path: Path, begin: int, count: int, columns: Sequence[str] | None = None) -> pa.Table:
+    """Rows `begin` to `begin + count` of a part; only their row groups (of at most 64 MB) are read, checksums verified.
+
+    Raises StoreError where the part is gone or damaged.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            groups, before, skipped = [], 0, 0
+            for group in range(file.num_row_groups):
+                rows = file.metadata.row_group(group).num_rows
+                if before + rows <= begin:
+                    skipped += rows
+                elif before < begin + count:
+                    groups.append(group)
+                before += rows
+            return file.read_row_groups(groups, list(columns) if columns else None).slice(begin - skipped, count)
+    except FileNotFoundError as error:
+        raise StoreError("A part of this artifact is gone: run again to make it.") from error
+    except (OSError, pa.ArrowException) as error:
+        if getattr(error, "errno", None):  # the machine's trouble, which may pass
+            raise
+        raise StoreError("A part of this artifact is damaged: `polylm verify` names it.") from error

@@ -1,0 +1,302 @@
+"""What the trainings of a run tell, finished or still at work: steps, languages, cells and events as tables."""
+
+import json
+import os
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from polylm.dashboard.funnel import packed_tokens
+from polylm.dashboard.queries import Queries
+from polylm.dashboard.store_reading import Entry, Run
+from polylm.tasks.store import StoreError, read_json
+
+STAGES = ("pretrain", "finetune")
+STEPS = {
+    "step": pa.int64(),
+    "loss": pa.float64(),
+    "grad_norm": pa.float64(),
+    "rate": pa.float64(),
+    "tokens": pa.int64(),
+    "skipped": pa.string(),
+    "seconds": pa.float64(),
+    "tokens_per_second": pa.float64(),
+}
+SPEED = ("seconds", "tokens_per_second")
+BY_LANGUAGE = {"step": pa.int64(), "language": pa.string(), "nll": pa.float64(), "tokens": pa.int64()}
+BY_CELL = {"step": pa.int64(), "cell": pa.string(), "rows": pa.int64()}
+EVENTS = {"time": pa.float64(), "event": pa.string(), "step": pa.int64(), "detail": pa.string()}
+_JOB = re.compile(r"[0-9a-f]{64}")
+_CHUNK_BYTES = 8 << 20  # of a journal that are parsed at a time
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One segment of a run. Its own steps count from 1; on the page they come after the `before` steps of others."""
+
+    segment: str
+    state: str  # completed, running or interrupted
+    planned: int
+    before: int
+    params: Mapping[str, Any]
+    entry: Entry | None = None  # None while it is not finished
+    folder: Path | None = None  # of the artifact, or of the work in progress
+
+    @property
+    def is_finished(self) -> bool:
+        return self.entry is not None
+
+
+def trainings_of(here: Queries, run: Run) -> list[Training]:
+    """The trainings of a run in their order; the last may be at work."""
+    found: list[Training] = []
+    for entry in (entry for entry in run.stages if entry.stage in STAGES and here.has(entry)):
+        params = here.manifest(entry).params
+        name = str(params.get("segment", entry.stage))
+        before = sum(one.planned for one in found)
+        found.append(
+            Training(name, "completed", int(params.get("steps", 0)), before, params, entry, here.paths(entry)[0])
+        )
+    state = "running" if run.state == "running" else "interrupted"
+    for folder, job in _at_work(here, run, {one.segment for one in found}):
+        segment, before = job["segments"][0], sum(one.planned for one in found)
+        found.append(
+            Training(segment["name"], state, segment["steps"], before, _told(job), folder=folder / "scratch/training")
+        )
+    return found
+
+
+def steps(training: Training, first: int = 1, last: int | None = None) -> pa.Table:
+    """Steps `first` to `last` of a training, with how fast they went."""
+    if not training.is_finished:
+        return _between(_journal(training).table("steps"), first, last)
+    assert training.folder is not None
+    told = _read(training.folder / "metrics.parquet", [name for name in STEPS if name not in SPEED], first, last)
+    speed = _read(training.folder / "logs" / "speed.parquet", list(SPEED), first, last)
+    for name in SPEED:
+        known = speed[name] if speed.num_rows == told.num_rows else pa.nulls(told.num_rows, pa.float64())
+        told = told.append_column(name, known)
+    return told
+
+
+def by_language(training: Training, first: int = 1, last: int | None = None) -> pa.Table:
+    """Summed loss in nats and tokens, by step and language."""
+    if not training.is_finished:
+        return _between(_journal(training).table("languages"), first, last)
+    assert training.folder is not None
+    return _read(training.folder / "metrics_by_language.parquet", list(BY_LANGUAGE), first, last)
+
+
+def rows_by_cell(here: Queries, training: Training) -> dict[str, int]:
+    """Packed rows that were dealt from every cell of the mixture."""
+    if not training.is_finished:
+        return _sum(_journal(training).table("cells"))
+    assert training.entry is not None
+    assert training.folder is not None
+    path = training.folder / "metrics_by_cell.parquet"
+    return here.cache.get(
+        ("dealt", training.entry.artifact), lambda: _sum(_read(path, list(BY_CELL), 1, None)) if path.exists() else {}
+    )
+
+
+def events(training: Training) -> list[dict[str, Any]]:
+    """What happened, in its order: starts, checkpoints, skips, rollbacks; `detail` is JSON text."""
+    if training.folder is None:
+        return []
+    if training.is_finished:
+        path = training.folder / "logs" / "events.parquet"
+        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
+        return rows
+    path = training.folder / "events.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    return [_parsed(line, path) for line in lines if line.endswith(b"\n")]
+
+
+def bytes_per_token(here: Queries, run: Run) -> dict[str, float] | None:
+    """Bytes of a token in each language's training text, which turns nats a token into bits a byte; None: being counted.
+
+    The bytes of selected training documents over the tokens packed of them; of languages that were not packed, what the
+    tokenizer measured on held-out text.
+    """
+    known = _held_out_bytes_per_token(here, run)
+    tokens, beside = packed_tokens(here, run), {}
+    for name, stage in {"l": "identify_language", "m": "measure_text", "s": "select", "p": "assign_split"}.items():
+        entries = run.entries(stage)
+        if not entries or not here.has(entries[-1]):
+            return known
+        beside[name] = entries[-1]
+    rows = here.sql_soon(
+        "SELECT l.language AS language, sum(m.bytes * s.weight) AS bytes FROM {beside} "
+        "WHERE s.weight IS NOT NULL AND p.split = 'train' AND NOT ends_with(s.cell, '/pair') GROUP BY 1",
+        beside=beside,
+    )
+    if rows is None:
+        return None
+    packed = {
+        row["language"]: float(row["bytes"]) / tokens[row["language"]]
+        for row in rows.to_pylist()
+        if tokens.get(row["language"])
+    }
+    return known | packed
+
+
+def outliers(values: Floats, deviations: float, window: int, minimum: int = 16) -> NDArray[np.bool_]:
+    """Which values stand above mean + `deviations` standard deviations of up to `window` values before, as the guard judges."""
+    clean = np.where(np.isfinite(values), values, 0.0)
+    sums, squares = (np.concatenate([[0.0], np.cumsum(v)]) for v in (clean, clean**2))
+    at = np.arange(len(values))
+    start = np.maximum(0, at - window)
+    count = np.maximum(at - start, 2)
+    mean = (sums[at] - sums[start]) / count
+    spread = np.sqrt(np.maximum(0.0, (squares[at] - squares[start]) / count - mean**2) * count / (count - 1))
+    judged: NDArray[np.bool_] = (at >= minimum) & (values > mean + deviations * np.maximum(spread, 1e-9))
+    return judged | ~np.isfinite(values)
+
+
+def _held_out_bytes_per_token(here: Queries, run: Run) -> dict[str, float]:
+    entries = run.entries("train_tokenizer")
+    if not entries or not here.has(entries[-1]):
+        return {}
+    path = here.paths(entries[-1])[0] / "statistics.parquet"
+    rows = pq.read_table(path, columns=["language", "bytes_per_token"]).to_pylist() if path.exists() else []
+    return {row["language"]: row["bytes_per_token"] for row in rows if row["bytes_per_token"]}
+
+
+def _at_work(here: Queries, run: Run, finished: set[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folders of training jobs that begin with weights of this run and have its params."""
+    weights = {
+        part.key
+        for stage in ("initialize", *STAGES)
+        for entry in run.entries(stage)
+        if here.has(entry)
+        for part in here.manifest(entry).parts
+    }
+    if run.state == "completed" or not weights:
+        return
+    for path in sorted((here.store.root / "work").glob("*/scratch/job.json")):
+        job = read_json(path)
+        if not _JOB.fullmatch(path.parts[-3]) or not isinstance(job, dict) or "initial_weights" not in job:
+            continue
+        segment = job["segments"][0]
+        wanted = run.recipe.get(segment["name"], {})
+        same = all(wanted.get(name, value) == value for name, value in _told(job).items())
+        if same and Path(job["initial_weights"]).name in weights and segment["name"] not in finished:
+            yield path.parents[1], job
+
+
+def _told(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a job, what its params say too."""
+    segment = job["segments"][0]
+    names = ("batch", "seed", "optimizer", "guard", "checkpoint_every")
+    return {"segment": segment["name"], "steps": segment["steps"]} | {n: job[n] for n in names if n in job}
+
+
+def _read(path: Path, columns: list[str], first: int, last: int | None) -> pa.Table:
+    bounds = [("step", ">=", first), *([("step", "<=", last)] if last is not None else [])]
+    try:
+        return pq.read_table(path, columns=columns, filters=bounds)
+    except FileNotFoundError as error:
+        raise StoreError("The metrics of this training are gone: `polylm verify` says what to run again.") from error
+
+
+def _between(table: pa.Table, first: int, last: int | None) -> pa.Table:
+    chosen = pc.greater_equal(table["step"], first)
+    return table.filter(chosen if last is None else pc.and_(chosen, pc.less_equal(table["step"], last)))
+
+
+def _sum(cells: pa.Table) -> dict[str, int]:
+    summed = cells.group_by("cell").aggregate([("rows", "sum")]).to_pylist()
+    return {row["cell"]: row["rows_sum"] for row in sorted(summed, key=lambda row: str(row["cell"]))}
+
+
+@dataclass
+class _Journal:
+    """A growing `metrics.jsonl` as tables: each line is parsed once; from the start again where the file was replaced."""
+
+    path: Path
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    read_to: int = 0
+    inode: int = 0
+    tables: dict[str, list[pa.Table]] = field(default_factory=dict)
+
+    def table(self, name: str) -> pa.Table:
+        kind = {"steps": STEPS, "languages": BY_LANGUAGE, "cells": BY_CELL}[name]
+        with self.lock:
+            self._catch_up()
+            pieces = self.tables.get(name, [])
+            if len(pieces) > 1:
+                self.tables[name] = pieces = [pa.concat_tables(pieces).combine_chunks()]
+            return pieces[0] if pieces else pa.schema(list(kind.items())).empty_table()
+
+    def _catch_up(self) -> None:
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:  # it has not begun, or has just ended
+            return
+        with file:
+            inode, size = _identity(file.fileno())
+            if inode != self.inode or size < self.read_to:
+                self.inode, self.read_to, self.tables = inode, 0, {}
+            file.seek(self.read_to)
+            while whole := _whole_lines(file.read(_CHUNK_BYTES)):
+                self._add([_parsed(line, self.path) for line in whole])
+                self.read_to += sum(map(len, whole))
+                file.seek(self.read_to)
+
+    def _add(self, lines: list[dict[str, Any]]) -> None:
+        languages = [
+            {"step": line["step"], "language": language, "nll": nll, "tokens": tokens}
+            for line in lines
+            for language, (nll, tokens) in line["languages"].items()
+        ]
+        cells = [
+            {"step": line["step"], "cell": cell, "rows": rows} for line in lines for cell, rows in line["rows"].items()
+        ]
+        for name, kind, rows in (
+            ("steps", STEPS, lines),
+            ("languages", BY_LANGUAGE, languages),
+            ("cells", BY_CELL, cells),
+        ):
+            self.tables.setdefault(name, []).append(_table(rows, kind))
+
+
+_journals: dict[Path, _Journal] = {}
+
+
+def _journal(training: Training) -> _Journal:
+    assert training.folder is not None
+    path = training.folder / "metrics.jsonl"
+    for gone in [known for known in list(_journals) if not known.exists()]:
+        _journals.pop(gone, None)
+    return _journals.setdefault(path, _Journal(path))
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    stat = os.fstat(descriptor)
+    return stat.st_ino, stat.st_size
+
+
+def _whole_lines(piece: bytes) -> list[bytes]:
+    return [line for line in piece.splitlines(keepends=True) if line.endswith(b"\n")]
+
+
+def _parsed(line: bytes, path: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads(line)
+    except ValueError as error:
+        raise StoreError(f"A line of {path.name} of a training in progress is damaged ({error}).") from error
+    return told
+
+
+def _table(rows: Iterable[Mapping[str, Any]], kind: Mapping[str, pa.DataType]) -> pa.Table:
+    return pa.Table.from_pylist([{name: row.get(name) for name in kind} for row in rows], pa.schema(list(kind.items())))

@@ -1,0 +1,131 @@
+"""Pages from templates: everything escaped, no name undefined, numbers written one way everywhere."""
+
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import Request
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from polylm.dashboard.text import foreign, prose, visible
+
+RUN_PAGES = (  # title, and the path behind /run/{run}
+    ("Run", ""),
+    ("Documents", "/search"),
+    ("Training", "/training"),
+    ("Instructions", "/instructions"),
+    ("Evaluation", "/evaluation"),
+)
+
+
+def page(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """Render a template as an answer. Give `run=` on pages of a run: the bar on top then has its other pages."""
+    text = _templates.get_template(template).render(
+        path=request.url.path,
+        query=request.url.query,
+        prefect_url=request.app.state.prefect_url,
+        top=_top(request, values.get("run")),
+        **values,
+    )
+    return HTMLResponse(text, status)
+
+
+def compile_templates() -> None:
+    """Compile all templates, so that the first page need not wait for its own."""
+    for name in _templates.list_templates(["html"]):
+        _templates.get_template(name)
+
+
+def url(*segments: str, **query: Any) -> str:
+    """An address from its segments, each quoted: `url("run", run.id, "stage", name, page=2)`; no value, no parameter."""
+    given = {name: value for name, value in query.items() if value not in (None, "")}
+    return "/" + "/".join(quote(str(part), safe="") for part in segments) + (f"?{urlencode(given)}" if given else "")
+
+
+def count(value: float | None) -> str:
+    """1234567 -> 1,234,567."""
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def short_count(value: float | None) -> str:
+    """1234567 -> 1.23 M; for axes and narrow columns."""
+    return _scaled(value, 1_000, ("", " k", " M", " G", " T"))
+
+
+def size(value: float | None) -> str:
+    """Bytes in powers of 1,000: 1234567 -> 1.23 MB."""
+    return _scaled(value, 1_000, (" B", " kB", " MB", " GB", " TB", " PB"))
+
+
+def percent(value: float | None) -> str:
+    """A share: 0.1234 -> 12.3 %; never 0.0 % of something, never 100.0 % of not everything."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    if 0 < value < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 <= value < 1 else f"{value:.1%}".replace("%", " %")
+
+
+def number(value: float | None) -> str:
+    """A measurement to four significant digits."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 10_000 or float(value).is_integer() else f"{value:.4g}"
+
+
+def duration(seconds: float | None) -> str:
+    """75.2 -> 1 min 15 s."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def moment(value: datetime | None) -> str:
+    """A time in UTC, to the minute."""
+    return "–" if value is None else f"{value:%Y-%m-%d %H:%M}"
+
+
+def words(name: str) -> str:
+    """A name of the code as people read it: `too_short` -> `too short`."""
+    return name.replace("_", " ")
+
+
+def _scaled(value: float | None, base: int, units: tuple[str, ...]) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    scaled, step = float(value), 0
+    while abs(scaled) >= base and step < len(units) - 1:
+        scaled, step = scaled / base, step + 1
+    digits = f"{scaled:.3g}" if abs(scaled) < 1_000 else f"{scaled:,.0f}"
+    return f"{digits}{units[step]}"
+
+
+def _top(request: Request, run: Any) -> list[tuple[str, str, bool]]:
+    """The pages of a run that there are: title, address, and whether it is this one."""
+    if run is None:
+        return []
+    here, there = request.url.path, request.app.state.paths
+    pages = [(title, url("run", run.id) + path) for title, path in RUN_PAGES if "/run/{run_id}" + path in there]
+    return [(title, address, here == address) for title, address in pages]
+
+
+def _environment() -> Environment:
+    loader = FileSystemLoader(Path(__file__).parent / "templates")
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    filters = (count, short_count, size, percent, number, duration, moment, words, foreign, prose, visible)
+    made.filters.update({function.__name__: function for function in filters})
+    made.globals["url"] = url
+    return made
+
+
+_templates = _environment()

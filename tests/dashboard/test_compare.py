@@ -1,0 +1,170 @@
+"""Two runs compared: what differs is found, and what does not is not shown."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+from made_store import (
+    MadeStore,
+    documents,
+    evaluated,
+    figure,
+    opened,
+    rows_of,
+)
+
+from polylm.dashboard.comparison import flips
+
+COUNT = 34  # documents, in four parts
+HOSTILE = "<script>alert(1)</script>"
+EMPTY, SHORT = ("drop_empty", "empty"), ("filter_text", "too_short")
+FIRST = {2: EMPTY, 7: SHORT, 20: SHORT}
+SECOND = {2: EMPTY, 7: EMPTY, 11: SHORT, 33: SHORT}  # 7 goes for another reason, 20 comes back, 11 and 33 go
+LOST, GAINED = ["web.1.1", "web.3.3"], ["web.2.0"]
+
+
+def verdicts(of):
+    return [of.get(i) for i in range(COUNT)]
+
+
+def waited(site, path):
+    """The page once nothing is counted any more."""
+    while 'class="pending"' in (page := site.client.get(path).text):
+        pass
+    return page
+
+
+def flipped(page):
+    """Addresses of shown documents in the first run, and which way they went."""
+    return re.findall(r"state-\w+\">(lost|gained)</span>.*?<bdi>([a-z]+\.\d+\.\d+)</bdi></a> →", page)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Runs a and b over the same documents, and c over other files that hold most of them in another order."""
+    made = MadeStore(tmp_path_factory.mktemp("compared") / "store")
+    texts = [HOSTILE if i == 11 else f"text {i}" for i in range(COUNT)]
+    figures = [
+        figure("base", value=0.50),
+        figure("base", language="th", value=0.50),
+        figure("base", language="en", value=0.50),
+    ]
+    better = [
+        figure("base", value=0.49),
+        figure("base", language="th", value=0.60),
+        figure("base", language="en", value=0.51),
+    ]
+    alarm = {"rule": "source_lost", "subject": "web", "message": "web lost <i>99 %</i>", "action": "warn"}
+    recipe = {"sources": {"web": "a"}, "cutoffs": {"ceiling": 0.9, "head": 0.3}}
+    other = {"sources": {"web": "a"}, "cutoffs": {"ceiling": 0.5, "head": 0.3}, "new": True}
+    a = made.run("a", [*documents(made, verdicts(FIRST), texts=texts), evaluated(made, figures)], recipe=recipe)
+    b = made.run("b", [*documents(made, verdicts(SECOND), texts=texts), evaluated(made, better)], recipe=other, alarms=[alarm])  # fmt: skip
+    order = [33, 20, 7, 2, 11, 5]
+    c = made.run("c", documents(made, [SECOND.get(i) for i in order], ids=[f"id-{i}" for i in order], source="files"))
+    return SimpleNamespace(a=a, b=b, c=c, **vars(opened(made)))
+
+
+@pytest.fixture(scope="module")
+def page(site):
+    return waited(site, f"/compare/{site.a}/{site.b}")
+
+
+def test_only_params_that_differ_are_shown(page):
+    rows = {row[0]: row[1:3] for row in rows_of(page.partition('id="documents"')[0].partition('id="params"')[2])}
+    assert rows == {"Field": ["First", "Second"], "cutoffs.ceiling": ["0.9", "0.5"], "new": ["–", "True"]}
+
+
+def test_params_have_the_description_that_their_stage_gives(tmp_path):
+    made = MadeStore(tmp_path / "store")
+    ran = [made.table("fit_quality_cutoffs", evaluation_like(), params={"ceiling": c}) for c in (0.9, 0.5)]
+    a, b = (made.run(name, [entry], recipe={"cutoffs": {"ceiling": c}}) for name, entry, c in zip("ab", ran, (0.9, 0.5), strict=True))  # fmt: skip
+    shown = waited(opened(made), f"/compare/{a}/{b}")
+    assert "Share that stays; the worst of the tail go." in shown
+
+
+def evaluation_like():
+    import pyarrow as pa
+
+    return pa.table({"language": ["en"], "ceiling": [1.0]})
+
+
+def test_documents_are_counted_by_language_and_gate(page):
+    rows = {row[0]: row for row in rows_of(page.partition('id="stages"')[0]) if row and row[0]}
+    assert rows["all"] == ["all", "34", "34", "31", "30", "−1 −3.2 %"]
+    assert rows["en"] == ["en", "17", "17", "15", "16", "+1 +6.7 %"]
+    assert rows["th"] == ["th", "17", "17", "16", "14", "−2 −12.5 %"]
+    assert rows["drop empty"][2:] == ["1", "2", "+1 +100.0 %"]
+    assert rows["filter text"][2:] == ["2", "2", "·"]
+
+
+def test_flipped_documents_of_the_same_files_are_found_by_their_place(page):
+    assert "2 that the first kept are rejected in the second; 1 that it rejected are kept; of 34" in page
+    assert flipped(page) == [("lost", "web.1.1"), ("gained", "web.2.0"), ("lost", "web.3.3")]
+
+
+@pytest.mark.parametrize(("way", "expected"), [("lost", LOST), ("gained", GAINED)])
+def test_flipped_documents_can_be_chosen_by_their_way(site, page, way, expected):
+    assert [one for _, one in flipped(site.client.get(f"/compare/{site.a}/{site.b}?way={way}").text)] == expected
+
+
+def test_the_reason_of_a_flip_is_that_of_the_run_that_rejects(site, page):
+    found = flips(site.here, site.here.run(site.a), site.here.run(site.b), 0, 10)
+    assert [(one.a, one.gate_a, one.gate_b, one.reason) for one in found.shown] == [
+        ((1, 1), "", "filter_text", "too_short"),
+        ((2, 0), "filter_text", "", "too_short"),
+        ((3, 3), "", "filter_text", "too_short"),
+    ]
+
+
+def test_flipped_documents_are_paged(site, page):
+    run_a, run_b = site.here.run(site.a), site.here.run(site.b)
+    assert [flips(site.here, run_a, run_b, offset, 1).shown[0].a for offset in range(3)] == [(1, 1), (2, 0), (3, 3)]
+    assert flips(site.here, run_a, run_b, 3, 1).shown == ()
+
+
+def test_documents_of_other_files_are_matched_by_their_id(site):
+    shown = waited(site, f"/compare/{site.a}/{site.c}")
+    assert "of 6 documents that both have" in shown
+    assert "matched by their id" in shown
+    assert flipped(shown) == [("lost", "web.1.1"), ("gained", "web.2.0"), ("lost", "web.3.3")]
+    assert re.search(r"web\.1\.1</bdi></a> → <a[^>]*><bdi>files\.0\.4<", shown)
+    assert re.search(r"web\.3\.3</bdi></a> → <a[^>]*><bdi>files\.0\.0<", shown)
+
+
+def test_stages_say_whether_their_content_is_the_same(page):
+    rows = {row[0]: row[1] for row in rows_of(page.partition('id="stages"')[2])}
+    assert {name: rows[name] for name in ("ingest", "clean", "drop empty", "filter text")} == {
+        "ingest": "same",
+        "clean": "same",
+        "drop empty": "differs",
+        "filter text": "differs",
+    }
+
+
+def test_figures_that_changed_are_means_and_sure_ones(page):
+    rows = [row[3:] for row in rows_of(page.partition('id="evaluation"')[2]) if row[0] == "base"]
+    assert rows == [["mean", "0.500", "0.490", "-0.010 ± 0.014"], ["th", "0.500", "0.600", "+0.100 ± 0.014"]]
+
+
+def test_alarms_and_texts_are_escaped(page):
+    assert "web lost &lt;i&gt;99 %&lt;/i&gt;" in page
+    assert HOSTILE not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_a_run_is_the_same_as_itself(site):
+    shown = waited(site, f"/compare/{site.a}/{site.a}")
+    assert "both recipes are the same" in shown
+    assert "0 that the first kept are rejected in the second; 0 that it rejected are kept" in shown
+    assert "differs" not in shown
+
+
+@pytest.mark.parametrize(("path", "status"), [("/compare/{a}/none", 404), ("/compare/none/{b}", 404), ("/compare/{a}/{b}?way=x", 400), ("/compare/{a}/{b}?page=0", 400)])  # fmt: skip
+def test_what_there_is_not_is_refused(site, path, status):
+    assert site.client.get(path.format(a=site.a, b=site.b)).status_code == status
+
+
+def test_runs_that_have_judged_nothing_can_be_compared(tmp_path):
+    made = MadeStore(tmp_path / "store")
+    a, b = made.run("a", []), made.run("b", [], recipe={"x": 1})
+    assert "Neither has judged documents yet" in waited(opened(made), f"/compare/{a}/{b}")
