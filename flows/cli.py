@@ -135,6 +135,19 @@ def dashboard(*, port: Annotated[int, Parameter(help="On 127.0.0.1.")] = 4201, s
 
 
 @app.command
+def report(
+    run: Annotated[str, Parameter(help="A run's id, as `polylm status` lists them.")],
+    *,
+    out: Annotated[Path | None, Parameter(name="--out", help="The file; RUN.html by default.")] = None,
+    store: StoreOption = None,
+) -> None:
+    """Write a run's pages of the dashboard as one HTML file that needs nothing else."""
+    from polylm.dashboard.report import write_report
+
+    print(write_report(_settings(store), run, out or Path(f"{run}.html")))
+
+
+@app.command
 def recipes(*, json: Json = False) -> None:
     """List the recipes."""
     from polylm.flows.recipes import all_recipes
@@ -226,12 +239,7 @@ def why(
     print(f"{found['address']}  {found['verdict']}")
     for key, value in found["document"].items():
         print(f"  {key:22} {_short(value, 100)}")
-    for answer in found["rules"]:
-        bound = _short(answer["bound"], 40)
-        margin = "" if answer["margin"] is None else f"margin {answer['margin']:.4g}"
-        print(
-            f"  {answer['gate']:18} {answer['rule']:28} {_short(answer['value'])} {answer['side']} {bound}  {margin}  {answer['verdict']}"
-        )
+    print(_rules_table(found["rules"]))
 
 
 @app.command
@@ -452,6 +460,24 @@ def _plan_line(report: "StageReport") -> str:
     count = f"{'' if report.exact else 'at most '}{todo} to build" if todo else "re-used"
     names = ", ".join(report.built[:6]) + (", ..." if todo > 6 else "")
     return f"{report.stage:24} {report.jobs:6} jobs  {count:20} {names}".rstrip()
+
+
+def _rules_table(rules: list[dict[str, Any]]) -> str:
+    """One line a rule, the broken ones first, in columns."""
+    rows = [
+        (
+            answer["gate"],
+            answer["rule"],
+            f"{_short(answer['value'])} {answer['side']} {_short(answer['bound'], 40)}",
+            "" if answer["margin"] is None else f"margin {answer['margin']:.4g}",
+            answer["verdict"],
+        )
+        for answer in sorted(rules, key=lambda answer: answer["verdict"] != "broken")
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _print_json(value: Any) -> None:

@@ -178,8 +178,10 @@ def files(
 
 
 def all_stages(package: str = "polylm.tasks") -> Iterator[Stage]:
-    """Every stage under `package`, found by looking."""
+    """Every stage in the folders of `package`, found by looking; the machinery beside them, Prefect's too, is not imported."""
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
+        if not module.ispkg and module.name.rpartition(".")[0] == package:
+            continue
         for member in vars(importlib.import_module(module.name)).values():
             if isinstance(member, Stage) and member.function.__module__ == module.name:
                 yield member

@@ -103,7 +103,8 @@ def test_it_holds_the_same_numbers_as_the_pages(report, here, run, client):
     text = Seen(report).text
     assert f"{here.survivors(run):,}" in text
     assert "drop duplicates" in text
-    page = client.get(f"/run/{run.id}/stage/filter_text").text
+    while 'http-equiv="refresh"' in (page := client.get(f"/run/{run.id}/stage/filter_text").text):
+        pass
     shown = re.findall(r'<span title="documents that break it">alone <b>([\d,]+)</b>', page)
     assert shown
     assert shown == re.findall(r'<span title="documents that break it">alone <b>([\d,]+)</b>', report.partition("filter text <span")[2])[: len(shown)]  # fmt: skip
@@ -121,5 +122,5 @@ def test_an_unknown_run_is_named(settings, tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(settings, run, tmp_path):
-    with pytest.raises(ValueError, match="no folder .*none"):
+    with pytest.raises(ValueError, match="there is no folder"):
         write_report(settings, run.id, tmp_path / "none" / "x.html")
