@@ -47,7 +47,7 @@ class StageError(ValueError):
 class Params(BaseModel):
     """Base of all parameters: frozen, and strict about names that do not exist."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def jobs(self) -> Sequence[str]:
         """The jobs of a stage that has one for each language, task or band, by name."""

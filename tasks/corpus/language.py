@@ -28,7 +28,9 @@ class LanguageParams(Params):
 
 
 class WantedParams(Params):
-    languages: tuple[str, ...] = Field(LANGUAGES, description="Labels that may stay.", source="PolyLM, table 2")
+    languages: tuple[str, ...] = Field(
+        LANGUAGES, min_length=1, description="Labels that may stay.", source="PolyLM, table 2"
+    )
 
 
 class FloorParams(Params):
