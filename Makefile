@@ -17,7 +17,7 @@ export NUMBA_CACHE_DIR := $(CACHE)/numba
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help run install test check format bench goldens torture clean system packages cache
+.PHONY: help run install test check format bench agreement goldens torture clean system packages cache
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -54,12 +54,18 @@ bench: ## run one comparison: make bench ONLY=name
 	@$(MAKE) --no-print-directory install EXTRA=dev
 	@$(BIN)/python benchmarks/$(ONLY).py
 
+agreement: ## our verdicts against datatrove's recorded ones: make agreement GOLDENS=FILE [DATA=FOLDER]
+	@test -n "$(GOLDENS)" || { echo "make agreement GOLDENS=FILE [DATA=FOLDER]: a file of datatrove's answers, such as" \
+	  "tests/data/datatrove_filters.jsonl.gz, and where the texts lie that are not in it" >&2; exit 2; }
+	@$(MAKE) --no-print-directory packages
+	@PYTHONPATH=benchmarks $(BIN)/python -P -m agreement "$(GOLDENS)" $(if $(DATA),--data "$(DATA)")
+
 goldens: ## write tests/goldens.json anew, after a stage's version was raised
 	@$(MAKE) --no-print-directory install EXTRA=dev
 	@PYTHONPATH=tests/helpers $(BIN)/python -m goldens
 
-torture: install ## kill the whole sample run at seeded moments and compare (KILLS=8 SEED=0)
-	@$(BIN)/python -P benchmarks/torture.py
+torture: install ## treat stores badly and see that nothing is lost; hours (ONLY=inputs,damage,hardship,kills KILLS=200 SEED=0)
+	@PYTHONPATH=tests/helpers:benchmarks $(BIN)/python -P -m torture
 
 clean: ## remove what builds and tools leave; .venv, store/ and the cache folder stay
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -158,7 +158,7 @@ def _span_hash(data: Any, start: int, stop: int, powers: Any) -> Any:
 
 
 @njit([types.int64(U8, types.int64, types.int64)], cache=True, nogil=True)
-def _count_chars(data: Any, start: int, stop: int) -> int:
+def count_chars(data: Any, start: int, stop: int) -> int:
     count = 0
     for at in range(start, stop):
         count += data[at] & 0xC0 != 0x80
@@ -218,7 +218,7 @@ def _find_word(table: Any, key: Any) -> Any:
 
 
 @njit([types.int64(U8, types.int64, types.int64, U16, U8)], cache=True, nogil=True)
-def _skip_space(data: Any, at: int, end: int, blocks: Any, flags: Any) -> int:
+def skip_space(data: Any, at: int, end: int, blocks: Any, flags: Any) -> int:
     """Where the first character that is not white space stands, or `end`."""
     while at < end:
         point, width = decode(data, at)
@@ -238,7 +238,7 @@ def _last_char(data: Any, start: int, end: int) -> int:
 
 
 @njit([types.int64(U8, types.int64, types.int64, U16, U8)], cache=True, nogil=True)
-def _trim_space(data: Any, start: int, end: int, blocks: Any, flags: Any) -> int:
+def trim_space(data: Any, start: int, end: int, blocks: Any, flags: Any) -> int:
     """Where the last character that is not white space ends, or `start`."""
     while end > start:
         last = _last_char(data, start, end)
@@ -255,8 +255,8 @@ def _end_split_line(data: Any, start: int, end: int, blocks: Any, flags: Any, ro
     row[_SPLIT_LINES] += 1
     if start == end:  # most of what a text of newlines has
         return
-    start = _skip_space(data, start, end, blocks, flags)
-    last = _trim_space(data, start, end, blocks, flags) - 3
+    start = skip_space(data, start, end, blocks, flags)
+    last = trim_space(data, start, end, blocks, flags) - 3
     if start == end:
         return
     three = last >= start
@@ -298,7 +298,7 @@ def _scan_characters(data: Any, start: int, end: int, blocks: Any, flags: Any, p
 
 
 @njit([types.int64(U8, types.int64, types.int64)], cache=True, nogil=True)
-def _find_newline(data: Any, at: int, end: int) -> int:
+def find_newline(data: Any, at: int, end: int) -> int:
     while at < end and data[at] != 10:
         at += 1
     return at
@@ -325,12 +325,12 @@ def _scan_lines(data: Any, start: int, end: int, blocks: Any, flags: Any, powers
     row[_DUPLICATE_LINES] = edges == 2  # the two empty lines at the ends of the text are equal
     at = start
     while at < end:
-        stop = _find_newline(data, at, end)
+        stop = find_newline(data, at, end)
         if stop > at:
-            chars = _count_chars(data, at, stop)
+            chars = count_chars(data, at, stop)
             row[_CHARS] += chars
             row[_LINES] += 1
-            blank = _skip_space(data, at, stop, blocks, flags) == stop
+            blank = skip_space(data, at, stop, blocks, flags) == stop
             if not blank:
                 point, _ = decode(data, _last_char(data, at, stop))
                 row[_NONBLANK] += 1
@@ -349,21 +349,21 @@ def _scan_paragraphs(
     data: Any, start: int, end: int, blocks: Any, flags: Any, powers: Any, table: Any, row: Any
 ) -> Any:
     """Stretches between two or more newlines of the text without white space at its ends."""
-    start = _skip_space(data, start, end, blocks, flags)
-    end = _trim_space(data, start, end, blocks, flags)
+    start = skip_space(data, start, end, blocks, flags)
+    end = trim_space(data, start, end, blocks, flags)
     shift = _shift_for(row[_LINES])
     table = _cleared(table, 1 << np.int64(_64 - shift))
     at = start
     while True:
-        stop = _find_newline(data, at, end)
+        stop = find_newline(data, at, end)
         while stop < end and data[stop + 1] != 10:  # the last character is no newline
-            stop = _find_newline(data, stop + 1, end)
+            stop = find_newline(data, stop + 1, end)
         row[_PARAGRAPHS] += 1
         if stop == end and row[_PARAGRAPHS] == 1:
             return table
         if _seen_before(table, shift, _span_hash(data, at, stop, powers)):
             row[_PARAGRAPHS + 1] += 1
-            row[_PARAGRAPHS + 2] += _count_chars(data, at, stop)
+            row[_PARAGRAPHS + 2] += count_chars(data, at, stop)
         if stop == end:
             return table
         at = stop
@@ -446,7 +446,7 @@ def _read_words(
                 length += data[start + k] & 0xC0 != 0x80
             power, inverse = powers[stop - start], inverses[stop - start]
         else:
-            key, length = _span_hash(data, start, stop, powers), _count_chars(data, start, stop)
+            key, length = _span_hash(data, start, stop, powers), count_chars(data, start, stop)
             power, inverse = _power(powers, stop - start), _power(inverses, stop - start)
         joined += key * joined_power
         spaced += (key + _SPACE_DIGIT * power) * spaced_power

@@ -58,6 +58,16 @@ REPETITION = _NAMES[: _NAMES.index("empty")]  # datatrove's GopherRepetitionFilt
 FINEWEB_QUALITY = _NAMES[_NAMES.index("empty") : _NAMES.index("gopher_short_doc")]  # its FineWebQualityFilter
 GOPHER_QUALITY = _NAMES[_NAMES.index("gopher_short_doc") :]  # its GopherQualityFilter
 
+C4_SIDES: dict[str, Side] = {
+    "lorem_ipsum": "max",
+    "curly_bracket": "max",
+    "too_few_sentences": "min",
+    "< 3 paragraphs": "min",
+}
+"""The rules of C4 and mC4 for documents, which stand in no language's rule set; `kernels.c4_lines` drops the lines."""
+C4_QUALITY = ["lorem_ipsum", "curly_bracket", "too_few_sentences"]  # datatrove's C4QualityFilter
+C4_PARAGRAPH = ["< 3 paragraphs"]  # its C4ParagraphFilter, by its own name for the reason
+
 
 @dataclass(frozen=True)
 class RuleSet:
@@ -113,6 +123,18 @@ def rules(columns: Columns, thresholds: Columns) -> dict[str, Rule]:
     values = rule_values(columns)
     bounds = {rule: _open(rule, thresholds[rule]) for rule in SIDES}
     return {rule: (values[rule], side, bounds[rule]) for rule, side in SIDES.items()}
+
+
+def c4_rules(columns: Columns) -> dict[str, Rule]:
+    """C4's rules in order, from the counts of `kernels.c4_lines` as float64 and `c4_sentences` of the lines that are left."""
+    values = {
+        "lorem_ipsum": columns["c4_lorem_lines"],
+        "curly_bracket": columns["c4_bracket_lines"],
+        "too_few_sentences": columns["c4_sentences"],
+        "< 3 paragraphs": columns["c4_paragraphs"],
+    }
+    thresholds = {rule: float(value) for rule, (value, _) in _data()["c4"]["thresholds"].items()}
+    return {rule: (values[rule], side, np.full_like(values[rule], thresholds[rule])) for rule, side in C4_SIDES.items()}
 
 
 def rule_values(columns: Columns) -> dict[str, Numbers]:

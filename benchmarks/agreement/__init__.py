@@ -1,0 +1,1 @@
+"""Agreement of our rules with datatrove's recorded answers; `make agreement GOLDENS=FILE` runs it."""
