@@ -41,6 +41,7 @@ def spawn(workers: int) -> ProcessPoolExecutor:
 
 def kill_workers(pool: ProcessPoolExecutor) -> None:
     """SIGKILL the workers with whatever they started in their groups."""
+    manager: Any = pool._executor_manager_thread  # a thread, which its stubs do not know
     for pid in list(pool._processes or ()):
         for send in (os.killpg, os.kill):
             try:
@@ -49,6 +50,8 @@ def kill_workers(pool: ProcessPoolExecutor) -> None:
             except ProcessLookupError:
                 continue
     pool.shutdown(wait=False, cancel_futures=True)
+    if manager is not None:
+        manager.join(5)  # else it may close the pipe by which Python wakes it at its own end, which prints a trace
 
 
 def _tie_to_parent() -> None:

@@ -1,5 +1,6 @@
 """Starts ranks as subprocesses, watches and reaps them. Knows neither Prefect nor tasks. Standard library only."""
 
+import errno
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from polylm.model.rank import HEARTBEAT, PREEMPTED
 
 _POLL_SECONDS = 0.1
 _TAIL_LINES = 25
+_DISK_FULL = (os.strerror(errno.ENOSPC), "unexpected pos ")  # the latter is what torch.save says of it
 
 
 class RankError(RuntimeError):
@@ -151,8 +153,11 @@ def _error(rank: _Rank) -> Exception:
     code = rank.process.returncode
     if code == PREEMPTED:
         return Preempted(f"rank {rank.number} was told to stop and saved its work; run again to go on")
+    tail = _tail(rank.log)
+    if any(words in tail for words in _DISK_FULL):
+        return OSError(errno.ENOSPC, f"rank {rank.number}: {os.strerror(errno.ENOSPC)}")
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-    return RankError(f"rank {rank.number} {how}; the end of {rank.log}:{_tail(rank.log)}")
+    return RankError(f"rank {rank.number} {how}; the end of {rank.log}:{tail}")
 
 
 def _tail(log: Path) -> str:

@@ -93,6 +93,7 @@ def make(job: Job) -> Record:
     long = stage.kind == "files" and stage.each not in ("part", "file") and not stage.cheap
     with store.locked(job.key) if long or shape == "folder" else nullcontext(None) as work:
         if (there := store.record(shape, stage.name, job.key)) is not None:
+            _leave(work)
             return there
         if stage.each == "file":
             return _make_documents(job, store)
@@ -104,9 +105,14 @@ def make(job: Job) -> Record:
         else:
             table, details = compute(job, store, space)
             record = store.commit_table(table, record_of(job, table, watch, **details))
-        if work:
-            shutil.rmtree(work)  # one who waits for its lock finds the record
+        _leave(work)
         return record
+
+
+def _leave(work: Path | None) -> None:
+    """Remove a job's folder; one who waits for its lock finds the record, and may put a new lock there meanwhile."""
+    if work:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def compute(job: Job, store: Store, space: Workspace | None = None) -> tuple[pa.Table, dict[str, Any]]:

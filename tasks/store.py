@@ -17,10 +17,10 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import psutil
 import pyarrow as pa
@@ -255,8 +255,7 @@ class Store:
     def locked(self, key: str) -> Iterator[Path]:
         """Hold `work/<key>` against other runs; the kernel frees it at any death. Yields the folder."""
         folder = self.root / "work" / key
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("a+") as file:
+        with _open_lock(folder) as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -280,7 +279,8 @@ class Store:
         sha256 = keys.file_digest(path)
         # A file changed within the clock's grain of its digest could change again unseen.
         if time.time_ns() - stat.st_mtime_ns > 2_000_000_000:
-            write_json(seen, {"stamp": stamp, "sha256": sha256})
+            with suppress(OSError):  # only a memory: those who read use stores that cannot be written
+                write_json(seen, {"stamp": stamp, "sha256": sha256})
         return sha256
 
     def _tmp(self, name: str) -> Path:
@@ -292,6 +292,14 @@ class Store:
             pid, host, _ = path.name.split("@", 2)
             if host == socket.gethostname() and not psutil.pid_exists(int(pid)):
                 path.unlink(missing_ok=True)
+
+
+def _open_lock(folder: Path) -> IO[str]:
+    """The file `lock` of a folder, which one whose job has ended may be removing at this moment."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return (folder / "lock").open("a+")
 
 
 def read_record(path: Path) -> Record:

@@ -20,7 +20,17 @@ def tree(tmp_path_factory):
     if (ROOT / "tasks/corpus/emoji.py").exists():
         pytest.skip("the guide was followed in this tree already")
     copy = tmp_path_factory.mktemp("guide") / "tree"
-    kept = ("polylm", "flows", "tasks", "model", "kernels", "deployments", "tests/conftest.py", "tests/helpers", "pyproject.toml")
+    kept = (
+        "polylm",
+        "flows",
+        "tasks",
+        "model",
+        "kernels",
+        "deployments",
+        "tests/conftest.py",
+        "tests/helpers",
+        "pyproject.toml",
+    )
     for name in kept:
         source = ROOT / name
         if source.is_dir():

@@ -4,7 +4,9 @@ The documents of the recipe's reference kinds serve as reference, in two folds b
 document is only scored by the model of the fold that it is not in. Equal texts are in one fold.
 """
 
+import errno
 import multiprocessing
+import os
 import shutil
 import subprocess
 import zlib
@@ -335,6 +337,8 @@ def _call(program: str, *arguments: str) -> None:
     if not path.exists():
         raise ValueError(f"{program} is not in {path.parent}: `make install` builds it")
     done = subprocess.run([path, *arguments], capture_output=True, text=True)
+    if os.strerror(errno.ENOSPC) in done.stderr:
+        raise OSError(errno.ENOSPC, f"{program}: {os.strerror(errno.ENOSPC)}")
     if done.returncode:
         raise RuntimeError(f"{program} exited with {done.returncode}: {done.stderr[-500:]}")
 

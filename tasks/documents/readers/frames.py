@@ -16,6 +16,7 @@ from polylm.tasks.documents.schema import FOUND_BYTES, too_long
 _MAX_HEADER_BYTES = 32 << 10
 _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 _RECORD = b"WARC/1."
+_NEXT_RECORD = b"\r\n\r\n" + _RECORD
 _GZIP_MEMBER = b"\x1f\x8b\x08"
 
 
@@ -68,7 +69,7 @@ def _next_frame(stream: "_Stream", limit: int) -> Frame:
     if not (length.isascii() and length.isdigit() and len(length) < 16):
         return _broken(stream, offset, head, f"broken WARC header: Content-Length is {length[:40]!r}")
     if int(length) > limit:
-        skipped = stream.skip(int(length))
+        skipped = stream.skip(int(length), _NEXT_RECORD)
         problem = too_long(limit) if skipped == int(length) else _truncated(skipped, length)
         return Frame(offset, head, headers, b"", problem)
     block = stream.read(int(length))
@@ -166,11 +167,16 @@ class _Stream:
         self._held[:0] = data
         self.offset -= len(data)
 
-    def skip(self, count: int) -> int:
-        """Drop the next `count` bytes without holding them; returns how many there were."""
+    def skip(self, count: int, stop: bytes) -> int:
+        """Drop the next `count` bytes without holding them, or those before `stop`; returns how many there were."""
         left = count
         while left and self.fill(1):
-            left -= len(self.read(min(left, len(self._held))))
+            self.fill(len(stop))
+            found = self._held.find(stop, 0, left)
+            step = found if found >= 0 else min(left, max(1, len(self._held) - len(stop) + 1))
+            left -= len(self.read(step))
+            if found >= 0:  # the length was wrong: it would have swallowed good records
+                break
         return count - left
 
     def skip_newlines(self) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range
@@ -57,11 +58,21 @@ def read_parquet(path: Path, range_: Range, options: Options) -> Iterator[Batch]
 
 def _open(path: Path) -> pq.ParquetFile:
     """Open a file by its footer."""
+    options: dict[str, Any] = {"pre_buffer": False, "buffer_size": _BUFFER_BYTES, "page_checksum_verification": True}
     try:
-        return pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
+        with pq.ParquetFile(path, **options) as file:
+            strings = _strings(file.schema_arrow)
+        # Kept as dictionaries, because one long value and a million rows that name it unpack to a million long values.
+        return pq.ParquetFile(path, **options, read_dictionary=strings)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         _raise_if_disk(error)
         raise ValueError(f"{path}: the footer of the Parquet file cannot be read: {_one_line(error)}") from error
+
+
+def _strings(schema: pa.Schema) -> list[str]:
+    """The columns whose values have no fixed length."""
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return [field.name for field in schema if any(is_kind(field.type) for is_kind in kinds)]
 
 
 def _raise_if_disk(error: Exception) -> None:
@@ -96,15 +107,38 @@ def _records(
     row, end, reason = first_row, first_row + group.num_rows, "it ends early"
     try:
         for batch in file.iter_batches(_batch_rows(group, out.options), row_groups=[number], use_threads=False):
-            names, size = batch.schema.names, batch.nbytes // max(1, batch.num_rows)
-            for values in zip(*(_values(column) for column in batch.columns), strict=True):
-                yield row, dict(zip(names, values, strict=True)), size
-                row += 1
+            names = batch.schema.names
+            for piece in _pieces(batch, out.options.batch_bytes):
+                columns = [_values(column) for column in piece]
+                size = sum(column.nbytes for column in piece) // max(1, len(piece[0]))
+                for values in zip(*columns, strict=True):
+                    yield row, dict(zip(names, values, strict=True)), size
+                    row += 1
     except (pa.ArrowException, OSError) as error:
         _raise_if_disk(error)
         reason = _one_line(error)
     if row < end:
         out.reject(row, f"damaged Parquet: {end - row} rows of row group {number} are lost: {reason}", b"")
+
+
+def _pieces(batch: pa.RecordBatch, max_bytes: int) -> Iterator[list[pa.Array]]:
+    """The columns of a batch, dictionaries unpacked, a few rows at a time if they are long."""
+    longest = sum(_longest(column) for column in batch.columns)
+    rows = max(1, max_bytes // max(1, longest))
+    for start in range(0, batch.num_rows, rows):
+        yield [_unpacked(column.slice(start, rows)) for column in batch.columns]
+
+
+def _longest(column: pa.Array) -> int:
+    """Bytes of a dictionary's longest value."""
+    values = column.dictionary if pa.types.is_dictionary(column.type) else None
+    if values is None or not any(is_kind(values.type) for is_kind in _TEXT_KINDS[:5]):
+        return 0
+    return int(pc.max(pc.binary_length(values)).as_py() or 0)
+
+
+def _unpacked(column: pa.Array) -> pa.Array:
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def _batch_rows(group: pq.RowGroupMetaData, options: Options) -> int:
@@ -126,8 +160,6 @@ def _collect(row: int, record: dict[str, Any], size: int, out: Collector) -> Non
 
 def _values(column: pa.Array) -> list[Any]:
     """A column as Python values: dates and times as ISO strings, strings that are not UTF-8 as bytes."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     kind = column.type
     if pa.types.is_timestamp(kind):
         column = column.cast(pa.timestamp(kind.unit, "UTC" if kind.tz else None)).cast(pa.string())
