@@ -10,7 +10,7 @@ from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from polylm.dashboard.text import foreign, prose, visible
+from polylm.dashboard.text import foreign, plain, prose, visible
 
 RUN_PAGES = (  # title, and the path behind /run/{run}
     ("Run", ""),
@@ -96,8 +96,8 @@ def moment(value: datetime | None) -> str:
 
 
 def words(name: str) -> str:
-    """A name of the code as people read it: `too_short` -> `too short`."""
-    return name.replace("_", " ")
+    """A name of the code as people read it: `too_short` -> `too short`. A damaged store's names hide nothing either."""
+    return plain(name.replace("_", " "))
 
 
 def _scaled(value: float | None, base: int, units: tuple[str, ...]) -> str:
@@ -122,7 +122,7 @@ def _top(request: Request, run: Any) -> list[tuple[str, str, bool]]:
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    filters = (count, short_count, size, percent, number, duration, moment, words, foreign, prose, visible)
+    filters = (count, short_count, size, percent, number, duration, moment, words, foreign, plain, prose, visible)
     made.filters.update({function.__name__: function for function in filters})
     made.globals["url"] = url
     return made
