@@ -5,13 +5,17 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Only this folder: tests/ holds folders called kernels, model and tasks, which must not be importable by those names.
 HELPERS = str(Path(__file__).resolve().parent / "helpers")
 sys.path.insert(0, HELPERS)  # spawned workers inherit it
+settings.register_profile("untimed", deadline=None)  # a busy machine is no failure of an example
+settings.load_profile("untimed")
 
 from samples import MODEL, call, command, third_options, third_records, write_jsonl  # noqa: E402
 
@@ -78,3 +82,19 @@ class once:
         if kind is None:
             self._done.write_text(json.dumps(True))
         self._lock.close()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The table of the hostile tests: what was tried, and how many of them reached anything."""
+    reports = [one for several in terminalreporter.stats.values() for one in several if hasattr(one, "user_properties")]
+    tried = {one.nodeid: n for one in reports for name, n in one.user_properties if name == "attacks"}
+    if not tried:
+        return
+    families = Counter()
+    for test, count in tried.items():
+        families[test.partition("::")[2].partition("[")[0]] += count
+    failed = {one.nodeid for one in reports if one.failed and "test_hostile" in one.nodeid}
+    terminalreporter.section("attacks on the dashboard")
+    for family, count in families.items():
+        terminalreporter.write_line(f"{count:>8,}  {family}")
+    terminalreporter.write_line(f"{families.total():>8,}  in all; tests in which one succeeded: {len(failed)}")
