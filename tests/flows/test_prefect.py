@@ -227,9 +227,11 @@ def worker(url, folder):
         )
     try:
         assert wait_until(lambda: ask(url, "/work_pools/filter", {}), 90, 0.5), (folder / "worker.log").read_text()
-        words = [prefect_command, "--no-prompt", "deploy", "--all"]
-        done = subprocess.run(words, env=variables, cwd=folder, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
+        for words in (["work-pool", "create", "gpu", "--type", "process"], ["--no-prompt", "deploy", "--all"]):
+            done = subprocess.run(
+                [prefect_command, *words], env=variables, cwd=folder, capture_output=True, text=True, timeout=120
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
         yield
     finally:
         process.terminate()
