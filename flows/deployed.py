@@ -87,7 +87,11 @@ class Approval(RunInput):
     """What a person answers to an alarm."""
 
     approve: bool = Field(True, description="Go on from here, or end the run.")
-    reason: str = Field(min_length=3, description="Why. It is kept in the run's record and in the artifact's manifest.")
+    reason: str = Field(
+        min_length=3,
+        max_length=2_000,
+        description="Why. It is kept in the run's record and in the artifact's manifest.",
+    )
 
 
 @flow(name="polylm", flow_run_name="{request.recipe}", persist_result=False)

@@ -14,7 +14,7 @@ def garbage(
     root: Path, action: Action, keep_runs: int = 3, older_than_days: float = 7.0, also_irreproducible: bool = False
 ) -> dict[str, Any]:
     """Do it, or only say what would be done. StoreError where there is no store, or something stands in the way."""
-    if keep_runs < 0 or older_than_days < 0:
+    if keep_runs < 0 or not older_than_days >= 0:
         raise ValueError(f"--keep-runs {keep_runs} --older-than {older_than_days:g}: expected 0 or more")
     store = Store(root)
     if not (store.root / "parts").is_dir():
