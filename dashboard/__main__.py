@@ -18,7 +18,7 @@ def serve(settings: Settings, port: int, prefect_url: str = "") -> None:
     ).start()  # importing them takes seconds, which no page should wait for
     app = create_app(settings, prefect_url=prefect_url)
     app.add_api_route("/health", lambda: PlainTextResponse("well"), include_in_schema=False)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2, ws="none")
 
 
 def main() -> None:

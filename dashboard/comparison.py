@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.gates import stage_of
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.store_reading import Entry, Run
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.stage import REASON
 
 _ABSENT = "–"

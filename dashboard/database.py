@@ -26,11 +26,12 @@ class Database:
     def ask(self, statement: str, files: Mapping[str, Sequence[str]], bind: Sequence[Any]) -> pa.Table:
         """Run a statement of ours, in which `{beside}` stands for these tables, a list of files in order by name.
 
-        Raises TooSlow after QUERY_SECONDS, StoreError where a file is gone or damaged.
+        Raises TooSlow after QUERY_SECONDS, StoreError where a file is gone, damaged, or of code that wrote other columns.
         """
         assert all(_NAME.fullmatch(name) for name in files), "names of tables are ours"
         lengths = {len(paths) for paths in files.values()}
-        assert len(lengths) <= 1, f"tables of {sorted(lengths)} parts do not lie side by side"
+        if len(lengths) > 1:
+            raise StoreError(f"Tables of {sorted(lengths)} parts do not lie side by side: run again to make them.")
         assert statement.count("{beside}") == bool(files)
         tables = " POSITIONAL JOIN ".join(f'read_parquet(?) AS "{name}"' for name in files)
         before, _, after = statement.partition("{beside}")
@@ -45,6 +46,9 @@ class Database:
             return cursor.sql(statement, params=list(values)).to_arrow_table()
         except duckdb.InterruptException as error:
             raise TooSlow(f"This took longer than {QUERY_SECONDS:.0f} s and was stopped.") from error
+        except duckdb.BinderException as error:
+            told = str(error).partition("\n")[0]
+            raise StoreError(f"Other code made a table of this run ({told}): run again to make it.") from error
         except duckdb.IOException as error:
             raise StoreError(f"A part of the store cannot be read: `polylm verify` names it ({error}).") from error
         finally:

@@ -9,9 +9,10 @@ from typing import Any
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.gates import gate_jobs
 from polylm.dashboard.queries import Place, Queries
-from polylm.dashboard.store_reading import Entry, Run
 from polylm.tasks import keys
 from polylm.tasks.build import Job
+from polylm.tasks.maintenance.run_records import Entry, Run
+from polylm.tasks.store import StoreError
 from polylm.tasks.why import Answer, why
 
 SHOWN_MEMBERS = 50  # of a cluster
@@ -84,9 +85,15 @@ def last(here: Queries, run: Run, stage: str) -> Entry | None:
     return entries[-1] if entries and here.has(entries[-1]) else None
 
 
-def jobs_of(here: Queries, run: Run, place: Place) -> list[tuple[Entry, Job]]:
-    """Every gate of a run with its job on a document's part."""
-    return [(entry, gate_jobs(here, entry)[place.part]) for entry in gates_of(here, run)]
+def jobs_of(here: Queries, run: Run, place: Place) -> tuple[list[tuple[Entry, Job]], list[str]]:
+    """Every gate of a run that can be asked again, with its job on a document's part; and why the others cannot be."""
+    jobs, problems = [], []
+    for entry in gates_of(here, run):
+        try:
+            jobs.append((entry, gate_jobs(here, entry)[place.part]))
+        except StoreError as error:  # made by other code, or from what was collected as garbage since
+            problems.append(str(error))
+    return jobs, problems
 
 
 def judge(here: Queries, jobs: Sequence[tuple[Entry, Job]], place: Place) -> Verdict:

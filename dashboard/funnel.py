@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.store_reading import Entry, Run
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.stage import REASON
 
 
@@ -74,8 +74,8 @@ def funnel_of(here: Queries, run: Run) -> Funnel | None:
     if not gates or not language:
         return Funnel([])
     beside = {f"gate_{i}": entry for i, entry in enumerate(gates)} | {"labels": language[-1]}
-    for name in ("clean", "measure_text"):
-        if entries := run.entries(name):
+    for name, column in (("clean", "chars"), ("measure_text", "bytes")):
+        if (entries := run.entries(name)) and column in here.columns(entries[-1]):
             beside[name] = entries[-1]
     rows = here.sql_soon(_statement(len(gates), beside), beside=beside)
     if rows is None:

@@ -11,10 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from polylm.dashboard.errors import Missing
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.store_reading import Entry, Manifest
+from polylm.dashboard.store_reading import Manifest
 from polylm.tasks import build
 from polylm.tasks.build import Job, PartInput
+from polylm.tasks.maintenance.run_records import Entry
 from polylm.tasks.stage import DOC, Params, Stage, all_stages
 from polylm.tasks.store import StoreError
 
@@ -39,12 +41,15 @@ def params_of(here: Queries, of: Entry | str) -> Params:
 
 
 def gate_jobs(here: Queries, of: Entry | str) -> list[Job]:
-    """The jobs of a gate, one a part of the documents, with what they read."""
+    """The jobs of a gate, one a part of the documents, with what they read.
+
+    StoreError where today's code cannot ask it: another version, other params, inputs that lack a column or a part.
+    """
     manifest, params = here.manifest(of), params_of(here, of)
     stage = stage_of(manifest.stage)
     assert stage is not None  # params_of has seen it
     assert stage.kind == "gate", f"{manifest.stage} is no gate"
-    reads = list(here.reads(of).values())
+    reads = _reads(here, manifest)
     columns = _columns(here, stage, [read for read in reads if read.shape == "rows"])
     extras = tuple(_extra(here, read) for read in reads if read.shape != "rows")
     numbered = DOC in stage.reads
@@ -67,15 +72,29 @@ def _stages() -> dict[str, Stage]:
     return {stage.name: stage for stage in all_stages()}
 
 
+def _reads(here: Queries, made: Manifest) -> list[Manifest]:
+    try:
+        reads = list(here.reads(made.ref).values())
+    except Missing as error:
+        raise StoreError(f"{made.ref} cannot be asked again: {error}") from error
+    if short := [read for read in reads if read.shape == "rows" and len(read.parts) != len(made.parts)]:
+        raise StoreError(
+            f"{made.ref} has {len(made.parts)} parts, and {short[0].ref}, which it reads, {len(short[0].parts)}"
+        )
+    return reads
+
+
 def _columns(here: Queries, stage: Stage, reads: list[Manifest]) -> list[tuple[Manifest, tuple[str, ...]]]:
     """Which columns the stage takes of which input; where several have one, the newest form of it counts."""
     holders: dict[str, Manifest] = {}
     for read in reads:
         holders |= dict.fromkeys(here.columns(read.ref), read)
+    wanted = [name for name in stage.reads if name != DOC]
+    if missing := [name for name in wanted if name not in holders]:
+        raise StoreError(f"{stage.name} reads {', '.join(missing[:3])}, which this run's inputs do not have: run again")
     taken: dict[str, list[str]] = {}
-    for name in stage.reads:
-        if name != DOC:
-            taken.setdefault(holders[name].ref, []).append(name)
+    for name in wanted:
+        taken.setdefault(holders[name].ref, []).append(name)
     return [(read, tuple(taken[read.ref])) for read in reads if read.ref in taken]
 
 

@@ -1,8 +1,8 @@
 """The smallest change of a recipe that would keep a document: found by asking the very gates with other params."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +12,18 @@ from polylm.dashboard.document import Verdict
 from polylm.dashboard.gates import extras_of, gate_jobs, stage_of
 from polylm.dashboard.queries import Place, Queries
 from polylm.dashboard.recipe_fields import changed, field_of, leaves, set_words
-from polylm.dashboard.store_reading import Entry, Manifest, Run
+from polylm.dashboard.store_reading import Manifest
 from polylm.tasks import build
 from polylm.tasks.build import Job
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.rules import Rule, Rules, reasons_column
 from polylm.tasks.stage import REASON
 
 MOST_JUDGED = 1_000_000  # documents that are judged again to count what a change lets in
+HELD_ROWS = 50_000  # of a gate, up to which what it sees is kept: 25 MB for `filter_text`
 MOST_TRIED = 60  # fields of the params that are tried for a rule
 DIGITS = 4
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def advice_on(here: Queries, run: Run, jobs: Sequence[tuple[Entry, Job]], place:
 def let_in(here: Queries, gates: Sequence[Entry], change: Change, place: Place) -> LetIn:
     """Judge all documents, or a million of them in parts evenly spread, by a gate with the change made.
 
-    Costs 1 to 3 s a million documents: for the background.
+    Costs 1 to 3 s a million documents, and 7 ms of reading a part: for the background.
     """
     jobs = gate_jobs(here, change.entry)
     extras, params = extras_of(jobs[0]), _params(jobs[0], change.changes)
@@ -95,7 +98,9 @@ def let_in(here: Queries, gates: Sequence[Entry], change: Change, place: Place) 
         judged += manifest.parts[index].rows
         if not manifest.parts[index].reasons:
             continue
-        rows = build.Shown.of(jobs[index].parts[0], here.store).for_gate()
+        rows = _part(
+            here, change.entry, "shown", index, lambda i: build.Shown.of(jobs[i].parts[0], here.store).for_gate()
+        )
         more = _rejected(here, change.entry, index) & ~_any_broken(jobs[index].stage(rows, params, *extras))
         if index == place.part:
             more[place.row] = False
@@ -120,7 +125,7 @@ def _changes(here: Queries, run: Run, entry: Entry, job: Job, row: int) -> list[
             continue  # another rule's change moved this bound too
         moves = next(_that_keep(job, one, extras, name, rule, so_far), {})
         so_far |= moves
-        before = dict(leaves(made.params))
+        before = dict(leaves(job.params.model_dump(mode="json")))  # with fields that are younger than the run
         found.append(
             Change(
                 entry,
@@ -224,8 +229,20 @@ def _spread(rows: Sequence[int]) -> list[int]:
 
 
 def _rejected(here: Queries, gate: Entry, index: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    verdicts = reasons_column(here.part(gate, index, [REASON]))
-    return np.array(verdicts.is_valid().to_numpy(zero_copy_only=False))
+    def read(part: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        verdicts = reasons_column(here.part(gate, part, [REASON]))
+        return np.array(verdicts.is_valid().to_numpy(zero_copy_only=False))
+
+    return _part(here, gate, "rejected", index, read)
+
+
+def _part(here: Queries, gate: Entry, what: str, index: int, read: Callable[[int], T]) -> T:
+    """What is read of a part of a gate; of a small one all parts, once: the next rule and the next document need them too."""
+    manifest = here.manifest(gate)
+    if manifest.rows > HELD_ROWS:
+        return read(index)
+    every = here.cache.get((what, manifest.key), lambda: [read(i) for i in range(len(manifest.parts))])
+    return every[index]
 
 
 def _any_broken(rules: Rules) -> np.ndarray[Any, np.dtype[np.bool_]]:

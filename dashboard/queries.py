@@ -14,8 +14,9 @@ from fastapi import Depends, Request
 from polylm.dashboard.cache import PATIENCE_SECONDS, Cache
 from polylm.dashboard.database import Database
 from polylm.dashboard.errors import BadRequest, Missing
-from polylm.dashboard.store_reading import Entry, Manifest, Run, StoreReader
+from polylm.dashboard.store_reading import Manifest, StoreReader
 from polylm.tasks import keys
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import Artifact, Record, StoreError, read_columns
 

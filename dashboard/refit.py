@@ -13,9 +13,10 @@ from polylm.dashboard.gates import extras_of, gate_jobs, params_of, stage_of
 from polylm.dashboard.keeping import Change, one_row, outward
 from polylm.dashboard.queries import Place, Queries
 from polylm.dashboard.recipe_fields import changed, leaves, set_words
-from polylm.dashboard.store_reading import Manifest, Run
+from polylm.dashboard.store_reading import Manifest
 from polylm.tasks import build
 from polylm.tasks.build import PartInput
+from polylm.tasks.maintenance.run_records import Run
 from polylm.tasks.rules import Rules
 from polylm.tasks.stage import DOC, Params, Stage
 

@@ -4,25 +4,26 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 from starlette.types import ASGIApp, Message, Scope
 
 from polylm.dashboard.app import STATIC, create_app
 from polylm.dashboard.gates import stage_of
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.store_reading import Run
-from polylm.dashboard.view import url, words
+from polylm.dashboard.view import RUN_PAGES, url, words
+from polylm.tasks.maintenance.run_records import Run
 from polylm.tasks.settings import Settings
 
 STAGES = ("label_clusters", "train_tokenizer", "plan_curriculum")  # that have pages of their own, besides the gates
 PATIENCE_SECONDS = 120.0  # for what a page makes in the background
+LANGUAGES = 18  # of a gate whose thresholds differ by language: those with most documents
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
-# What only works where a server answers: scripts, controls, navigation.
+# What only works where a server answers: scripts, controls, navigation; and what has the class `live-only`.
 _DROPPED = {
     "script",
     "style",
@@ -109,20 +110,17 @@ def _pages(here: Queries, run: Run) -> list[Page]:
         stage = stage_of(entry.stage)
         if here.has(entry) and ((stage and stage.kind == "gate") or entry.stage in STAGES):
             wanted.append((words(entry.stage), url("run", run.id, "stage", entry.stage)))
-    for title, stages in (
-        ("Training", ("pretrain", "finetune")),
-        ("Instructions", ("generate_instructions",)),
-        ("Evaluation", ("evaluate", "write_samples")),
-    ):
+    for title, path, stages in RUN_PAGES:
         if any(run.entries(stage) for stage in stages):
-            wanted.append((title, url("run", run.id, title.lower())))
+            wanted.append((title, url("run", run.id) + path))
     titles = {address: title for title, address in wanted}
     return [Page(title, address, f"page-{number}") for number, (address, title) in enumerate(titles.items(), 1)]
 
 
-def _report(run: Run, pages: Sequence[Page], app: ASGIApp) -> str:
-    answers = asyncio.run(_ask_all(app, pages))
-    anchors = {page.address: page.anchor for page in pages}
+def _report(run: Run, wanted: Sequence[Page], app: ASGIApp) -> str:
+    pages, answers = asyncio.run(_ask_all(app, wanted))
+    anchors = {page.address.partition("?")[0]: page.anchor for page in reversed(pages)}
+    anchors |= {page.address: page.anchor for page in pages}
     styles: dict[str, None] = {}
     sections = []
     for page, answer in zip(pages, answers, strict=True):
@@ -143,8 +141,32 @@ def _report(run: Run, pages: Sequence[Page], app: ASGIApp) -> str:
     )
 
 
-async def _ask_all(app: ASGIApp, pages: Sequence[Page]) -> list[str]:
-    return [await _ask(app, page.address) for page in pages]
+async def _ask_all(app: ASGIApp, wanted: Sequence[Page]) -> tuple[list[Page], list[str]]:
+    """Pages with their answers; of a gate that opens on one language a page for every language too."""
+    pages, answers = [], []
+    for page in wanted:
+        answer = await _ask(app, page.address)
+        others = _in_languages(page, answer)
+        for one in others or [page]:
+            pages.append(one)
+            answers.append(await _ask(app, one.address) if others else answer)
+    return pages, answers
+
+
+def _in_languages(page: Page, answer: str) -> list[Page]:
+    """A gate's pages in all languages together and in each, if its thresholds differ by language; else none."""
+    choice = re.search(r'<nav class="choice".*?</nav>', answer, re.S)
+    links = re.findall(r'href="([^"]*)"[^>]*?( aria-current="page")?>', choice[0]) if choice else []
+    if not links or links[0][1]:  # it opens on all
+        return []
+    languages = [parse_qs(urlsplit(unescape(link)).query)["language"][0] for link, _ in links[: LANGUAGES + 1]]
+    more = f" and the largest {LANGUAGES} of {len(links) - 1} languages" if len(links) - 1 > LANGUAGES else ""
+    titles = [f"{page.title} ({languages[0]}{more}):", *languages[1:]]
+    anchors = [f"{page.anchor}-{number}" for number in range(len(languages))]
+    return [
+        Page(title, _known_as(page.address, language), anchor)
+        for title, language, anchor in zip(titles, languages, anchors, strict=True)
+    ]
 
 
 async def _ask(app: ASGIApp, address: str) -> str:
@@ -244,7 +266,9 @@ class _Body(HTMLParser):
 
     def _is_dropped(self, tag: str, given: Mapping[str, str]) -> bool:
         kinds = given.get("class", "").split()
-        return tag in _DROPPED or (tag == "form" and "line" in kinds) or "pending" in kinds
+        if tag == "nav" and "choice" in kinds:  # between the languages of a gate
+            return "?" not in self._page.address
+        return tag in _DROPPED or (tag == "form" and "line" in kinds) or bool({"pending", "live-only"} & set(kinds))
 
     def _told(self, tag: str, given: Mapping[str, str]) -> str:
         """The start of a tag as it is copied; "" where only its content is."""
@@ -263,8 +287,16 @@ class _Body(HTMLParser):
 
     def _target(self, address: str) -> str:
         parts = urlsplit(address)
-        anchor = self._anchors.get(parts.path) if parts.path else self._page.anchor
-        elsewhere = set(parse_qs(parts.query)) - {"artifact"}  # the same page with other content
-        if parts.scheme or parts.netloc or anchor is None or elsewhere:
+        asked = parse_qs(parts.query)
+        elsewhere = set(asked) - {"artifact", "language"}  # the same page with other content
+        if parts.scheme or parts.netloc or elsewhere:
+            return ""
+        known = _known_as(parts.path, *asked.get("language", [""])) if parts.path else self._page.address
+        anchor = self._anchors.get(known) or (self._anchors.get(parts.path, "") if "language" not in asked else "")
+        if not anchor:
             return ""
         return f"#{anchor}-{parts.fragment}" if parts.fragment else f"#{anchor}"
+
+
+def _known_as(path: str, language: str = "") -> str:
+    return f"{path}?{urlencode({'language': language})}" if language else path

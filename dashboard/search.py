@@ -1,4 +1,4 @@
-"""Documents of a run by id, address on the web, words of the text, language, verdict and source; a page at a time.
+"""Documents of a run by id, address on the web, words of the text, language, verdict, gate and source; a page at a time.
 
 A question that must read texts stops after SCAN_SECONDS and says where to go on. Questions without words, and ids, are one
 statement of DuckDB over columns laid side by side.
@@ -19,8 +19,9 @@ from polylm.dashboard.cache import Cache
 from polylm.dashboard.document import last
 from polylm.dashboard.errors import BadRequest
 from polylm.dashboard.funnel import gates_of
+from polylm.dashboard.links import NO_LABEL
 from polylm.dashboard.queries import Place, Queries
-from polylm.dashboard.store_reading import Entry, Run
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.rules import reasons_column
 from polylm.tasks.stage import REASON
 from polylm.tasks.store import StoreError
@@ -30,7 +31,7 @@ Fate = Literal["", "kept", "rejected"]
 PAGE = 20
 SCAN_SECONDS = 1.5
 BATCH_ROWS = 2_000  # texts that are searched between two looks at the clock
-_LABELS = Cache(64)  # of parts: 4 bytes a document
+_LABELS = Cache(32)  # of parts: 2 bytes a document, and for each gate 2 more
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class Question:
     fate: Fate = ""
     reason: str = ""
     source: str = ""
+    gate: str = ""
+    alone: bool = False  # reason and gate whatever other gates say; else those that reject the document first
     after: str = ""  # the address behind which to go on
 
     @property
     def is_filtered(self) -> bool:
-        return bool(self.language or self.fate or self.reason or self.source)
+        return bool(self.language or self.fate or self.reason or self.source or self.gate)
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,8 @@ class Labels:
     languages: list[str]
     language: NDArray[np.int16]
     reasons: list[tuple[str, str]]  # gate and rule
-    reason: NDArray[np.int16] = field(repr=False)
+    reason: NDArray[np.int16] = field(repr=False)  # the first
+    verdicts: list[NDArray[np.int16]] = field(repr=False)  # of every gate alone
 
     def told(self, row: int) -> tuple[str, tuple[str, str] | None]:
         language, reason = int(self.language[row]), int(self.reason[row])
@@ -77,11 +81,22 @@ class Labels:
         """Which documents have the language and the verdict that are asked for."""
         fits = np.ones(len(self.language), np.bool_)
         if asked.language:
-            fits &= np.isin(self.language, [i for i, name in enumerate(self.languages) if name == asked.language])
+            fits &= np.isin(self.language, _codes_of(self.languages, asked.language))
         if asked.fate:
             fits &= (self.reason < 0) == (asked.fate == "kept")
-        if asked.reason:
-            fits &= np.isin(self.reason, [i for i, (_, rule) in enumerate(self.reasons) if rule == asked.reason])
+        if asked.reason or asked.gate:
+            fits &= self._rejected_by(asked)
+        return fits
+
+    def _rejected_by(self, asked: Question) -> NDArray[np.bool_]:
+        wanted = [
+            code
+            for code, (gate, rule) in enumerate(self.reasons)
+            if asked.gate in ("", gate) and asked.reason in ("", rule)
+        ]
+        fits = np.zeros(len(self.reason), np.bool_)
+        for codes in self.verdicts if asked.alone else [self.reason]:
+            fits |= np.isin(codes, wanted)
         return fits
 
 
@@ -119,9 +134,9 @@ def _by_labels(here: Queries, run: Run, asked: Question, after: tuple[int, int])
         every = (
             (part, row) for part, told in enumerate(raw.parts) if _is_of(told.label, asked) for row in range(told.rows)
         )
-        return _page(_first(place for place in every if place > after))
+        return _page(_some(place for place in every if place > after))
     beside = {"l": language} | {f"g{index}": gate for index, gate in enumerate(gates)}
-    wanted, values = _conditions(asked, len(gates), [part.label for part in raw.parts])
+    wanted, values = _conditions(asked, [gate.stage for gate in gates], [part.label for part in raw.parts])
     rows = here.sql(
         "SELECT l.file_index AS part, l.file_row_number AS row FROM {beside} "
         f"WHERE (l.file_index, l.file_row_number) > (?, ?) AND {wanted} LIMIT {PAGE + 1}",
@@ -131,19 +146,39 @@ def _by_labels(here: Queries, run: Run, asked: Question, after: tuple[int, int])
     return _page([(int(row["part"]), int(row["row"])) for row in rows])
 
 
-def _conditions(asked: Question, gates: int, labels: Sequence[str]) -> tuple[str, list[Any]]:
-    reason = "coalesce({})".format(", ".join(f"g{index}.{REASON}::VARCHAR" for index in range(gates)))
-    told: list[tuple[str, Any]] = []
-    if asked.language:
-        told.append(("l.language = ?", asked.language))
+def _conditions(asked: Question, gates: Sequence[str], labels: Sequence[str]) -> tuple[str, list[Any]]:
+    told: list[tuple[str, list[Any]]] = []
+    if asked.language == NO_LABEL:
+        told.append(("l.language IS NULL", []))
+    elif asked.language:
+        told.append(("l.language = ?", [asked.language]))
     if asked.fate:
-        told.append((f"({reason} IS NULL) = ?", asked.fate == "kept"))
-    if asked.reason:
-        told.append((f"{reason} = ?", asked.reason))
+        told.append((f"({_first(len(gates))} IS NULL) = ?", [asked.fate == "kept"]))
+    if asked.reason or asked.gate:
+        told.append(_rejected_by(asked, gates))
     if asked.source:
         parts = [index for index, label in enumerate(labels) if _is_of(label, asked)]
-        told.append(("list_contains(?::BIGINT[], l.file_index::BIGINT)", parts))
-    return " AND ".join(condition for condition, _ in told) or "true", [value for _, value in told]
+        told.append(("list_contains(?::BIGINT[], l.file_index::BIGINT)", [parts]))
+    return " AND ".join(one for one, _ in told) or "true", [value for _, values in told for value in values]
+
+
+def _rejected_by(asked: Question, gates: Sequence[str]) -> tuple[str, list[Any]]:
+    """One of the gates that are asked for gives the reason that is asked for, alone or before the others."""
+    ways = []
+    for index, gate in enumerate(gates):
+        if asked.gate in ("", gate):
+            own = f"{_verdict(index)} = ?" if asked.reason else f"{_verdict(index)} IS NOT NULL"
+            ways.append(own if asked.alone or not index else f"({own} AND {_first(index)} IS NULL)")
+    return f"({' OR '.join(ways) or 'false'})", [asked.reason] * len(ways) if asked.reason else []
+
+
+def _first(gates: int) -> str:
+    """The reason of the first of some gates that rejects a document."""
+    return f"coalesce({', '.join(_verdict(index) for index in range(gates))})"
+
+
+def _verdict(index: int) -> str:
+    return f"g{index}.{REASON}::VARCHAR"
 
 
 def _scan(here: Queries, run: Run, asked: Question, after: tuple[int, int]) -> Found:
@@ -206,14 +241,20 @@ def _read_labels(here: Queries, run: Run, part: int, language: Entry | None, gat
         column = here.part(language, part, ["language"])["language"].combine_chunks()
         names, codes = column.dictionary.to_pylist(), _codes(column)
     reasons: list[tuple[str, str]] = []
+    verdicts: list[NDArray[np.int16]] = []
     reason = np.full(rows, -1, np.int16)
     for gate in gates:
-        verdicts = reasons_column(here.part(gate, part, [REASON]))
-        own = _codes(verdicts)
-        here_first = (reason < 0) & (own >= 0)
-        reason[here_first] = own[here_first] + len(reasons)
-        reasons += [(gate.stage, rule) for rule in verdicts.dictionary.to_pylist()]
-    return Labels(names, codes, reasons, reason)
+        column = reasons_column(here.part(gate, part, [REASON]))
+        own = _codes(column)
+        own[own >= 0] += len(reasons)
+        verdicts.append(own)
+        reason = np.where(reason < 0, own, reason)
+        reasons += [(gate.stage, rule) for rule in column.dictionary.to_pylist()]
+    return Labels(names, codes, reasons, reason, verdicts)
+
+
+def _codes_of(names: Sequence[str], chosen: str) -> list[int]:
+    return [-1] if chosen == NO_LABEL else [code for code, name in enumerate(names) if name == chosen]
 
 
 def _codes(column: pa.DictionaryArray) -> NDArray[np.int16]:
@@ -230,7 +271,7 @@ def _is_of(label: str, asked: Question) -> bool:
     return not asked.source or label.rpartition(".")[0] == asked.source
 
 
-def _first(places: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+def _some(places: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
     return [place for place, _ in zip(places, range(PAGE + 1), strict=False)]
 
 

@@ -1,77 +1,18 @@
 """Runs and manifests of a store as values. Whatever an address names is looked up here; none of it becomes a path."""
 
 import re
-import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from polylm.dashboard.cache import Cache
 from polylm.dashboard.errors import Missing
+from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
 from polylm.tasks.store import Shape, Store, StoreError, read_json
 
 _REF = re.compile(r"([a-z0-9_]{1,80})/([0-9a-f]{8,64})")
-_FLOW_RUN = re.compile(r"Prefect flow run ([0-9a-f-]{36})")
 _PARSED = 4_000  # manifests and run records that are held
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One stage of a run, as the run's record has it."""
-
-    stage: str
-    jobs: int
-    reused: int
-    built: int
-    seconds: float
-    rows: int
-    reasons: Mapping[str, int]
-    artifact: str  # stage/key, the beginning of the key
-    reads: tuple[str, ...]
-
-    @property
-    def state(self) -> str:
-        return "built" if self.built else "re-used"
-
-    @property
-    def rejected(self) -> int:
-        return sum(self.reasons.values())
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's record. `state`: running, completed, failed, stopped, interrupted, alarm, awaiting approval, damaged."""
-
-    id: str
-    name: str
-    state: str
-    started: datetime
-    seconds: float | None = None
-    started_by: str = ""
-    error: str = ""
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    stages: tuple[Entry, ...] = ()
-    alarms: tuple[Mapping[str, Any], ...] = ()
-    now: Mapping[str, Any] = field(default_factory=dict)  # the stage at work: stage, jobs, since
-    new: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # against the run before: since, sources, parts_gone, kept_more
-    host: str = ""
-    pid: int = 0
-
-    @property
-    def flow_run(self) -> str:
-        """The id of the Prefect flow run that it is, "" where it is none of a deployment."""
-        told = _FLOW_RUN.fullmatch(self.started_by)
-        return told[1] if told else ""
-
-    def entries(self, stage: str) -> list[Entry]:
-        """All entries of a stage: training stages may be run more than once."""
-        return [entry for entry in self.stages if entry.stage == stage]
 
 
 @dataclass(frozen=True)
@@ -127,12 +68,11 @@ class StoreReader:
 
     def runs(self) -> list[Run]:
         """All runs, the newest first."""
-        paths = sorted((self.store.root / "runs").glob("*.json"), reverse=True)
-        return [self._run(path) for path in paths]
+        return [self._run(path) for path in reversed(run_paths(self.store.root))]
 
     def run(self, run_id: str) -> Run:
         """A run by its id; Missing where the store has none of that name."""
-        for path in (self.store.root / "runs").glob("*.json"):
+        for path in run_paths(self.store.root):
             if path.stem == run_id:
                 return self._run(path)
         raise Missing(f"No run {run_id[:100]!r} in this store.")
@@ -162,51 +102,13 @@ class StoreReader:
         return found[0]
 
     def _run(self, path: Path) -> Run:
-        run = self._once(path, _run)
+        run = self._once(path, read_run)
         assert isinstance(run, Run)
-        gone = run.state == "running" and run.host == socket.gethostname() and not psutil.pid_exists(run.pid)
-        return replace(run, state="interrupted") if gone else run
+        return run.as_it_is()
 
     def _once(self, path: Path, parse: Any) -> Any:
         stat = path.stat()
         return self._parsed.get((path, stat.st_mtime_ns, stat.st_size), lambda: parse(path))
-
-
-def _run(path: Path) -> Run:
-    record = read_json(path)
-    if not isinstance(record, dict) or "state" not in record:
-        return Run(
-            path.stem, path.stem.partition("-")[2], "damaged", _started(path.stem), error="its record is damaged"
-        )
-    return Run(
-        id=path.stem,
-        name=str(record.get("name", "")),
-        state=str(record["state"]),
-        started=_started(path.stem),
-        seconds=record.get("seconds"),
-        started_by=str(record.get("started_by", "")),
-        error=str(record.get("error", "")),
-        recipe=record.get("recipe") or {},
-        stages=tuple(_entry(entry) for entry in record.get("stages", ())),
-        alarms=tuple(record.get("alarms", ())),
-        now=record.get("now") or {},
-        new=record.get("new") or {},
-        host=str(record.get("host", "")),
-        pid=int(record.get("pid", 0)),
-    )
-
-
-def _started(run_id: str) -> datetime:
-    """The time that a run's id begins with, in UTC."""
-    try:
-        return datetime.strptime(run_id.partition("-")[0][:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-    except ValueError:
-        return datetime.fromtimestamp(0, UTC)
-
-
-def _entry(entry: Mapping[str, Any]) -> Entry:
-    names = ("stage", "jobs", "reused", "built", "seconds", "rows", "reasons", "artifact")
-    return Entry(**{name: entry[name] for name in names}, reads=tuple(entry.get("reads", ())))
 
 
 def _manifest(path: Path) -> Manifest | None:

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 from polylm.dashboard.document import last
 from polylm.dashboard.gates import params_of
 from polylm.dashboard.queries import Place, Queries
-from polylm.dashboard.store_reading import Entry, Run
 from polylm.model.config import Segment
 from polylm.model.sampler import Sampler
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.tokens.curriculum import planned_rows
 from polylm.tasks.tokens.pack import PackParams
 from polylm.tasks.training.train import TrainParams

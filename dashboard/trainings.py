@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from polylm.dashboard.funnel import packed_tokens
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.store_reading import Entry, Run
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.store import StoreError, read_json
 
 STAGES = ("pretrain", "finetune")

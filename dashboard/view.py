@@ -1,6 +1,7 @@
 """Pages from templates: everything escaped, no name undefined, numbers written one way everywhere."""
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from polylm.dashboard.text import foreign, plain, prose, visible
+from polylm.tasks.maintenance.run_records import Run
 
-RUN_PAGES = (  # title, and the path behind /run/{run}
-    ("Run", ""),
-    ("Documents", "/search"),
-    ("Training", "/training"),
-    ("Instructions", "/instructions"),
-    ("Evaluation", "/evaluation"),
+RUN_PAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (  # title, path behind /run/{run}, stages that it shows
+    ("Run", "", ()),
+    ("Documents", "/search", ()),
+    ("Training", "/training", ("pretrain", "finetune")),
+    ("Instructions", "/instructions", ("generate_instructions",)),
+    ("Evaluation", "/evaluation", ("evaluate", "tabulate", "write_samples")),
 )
 
 
@@ -110,13 +112,19 @@ def _scaled(value: float | None, base: int, units: tuple[str, ...]) -> str:
     return f"{digits}{units[step]}"
 
 
-def _top(request: Request, run: Any) -> list[tuple[str, str, bool]]:
-    """The pages of a run that there are: title, address, and whether it is this one."""
+def _top(request: Request, run: Run | None) -> list[tuple[str, str, bool]]:
+    """The pages of a run that have something to show, now or later: title, address, and whether it is this one."""
     if run is None:
         return []
-    here, there = request.url.path, request.app.state.paths
-    pages = [(title, url("run", run.id) + path) for title, path in RUN_PAGES if "/run/{run_id}" + path in there]
-    return [(title, address, here == address) for title, address in pages]
+    there = [(title, url("run", run.id) + path) for title, path, stages in RUN_PAGES if _shows(run, stages)]
+    return [(title, address, request.url.path == address) for title, address in there]
+
+
+def _shows(run: Run, stages: Sequence[str]) -> bool:
+    """Whether a run has one of some stages, or goes on to them: one of the data stages alone does not."""
+    if not stages or any(run.entries(stage) for stage in stages):
+        return True
+    return run.state not in ("completed", "damaged") and run.recipe.get("flow") != "corpus"
 
 
 def _environment() -> Environment:

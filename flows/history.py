@@ -2,27 +2,29 @@
 
 from typing import Any
 
+from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
 from polylm.tasks.run import Session
-from polylm.tasks.store import Artifact, Store, StoreError, read_columns, read_json
+from polylm.tasks.store import Artifact, Store, StoreError, read_columns
 
 Counts = dict[str, int]
 
 
-def previous_run(here: Session) -> dict[str, Any] | None:
+def previous_run(here: Session) -> Run | None:
     """The record of the latest finished run of this recipe over sources of the same names; None where there is none."""
     sources = sorted((here.record["recipe"] or {}).get("sources", ()))
-    for path in sorted((here.store.root / "runs").glob(f"*-{here.record['name']}.json"), reverse=True):
-        record = read_json(path)
-        if record and record["state"] == "completed" and sorted((record["recipe"] or {}).get("sources", ())) == sources:
-            return dict(record)
+    for path in reversed(run_paths(here.store.root)):
+        if path.stem.partition("-")[2] == here.record["name"]:
+            run = read_run(path)
+            if run.state == "completed" and sorted(run.recipe.get("sources", ())) == sources:
+                return run
     return None
 
 
-def artifact_of(store: Store, record: dict[str, Any], stage: str) -> Artifact | None:
+def artifact_of(store: Store, run: Run, stage: str) -> Artifact | None:
     """What a run's stage made; None where the run had no such stage, or it was collected as garbage since."""
-    refs = [entry["artifact"] for entry in record["stages"] if entry["stage"] == stage and entry["artifact"]]
+    ref = run.artifact(stage)
     try:
-        return store.load_artifact(*refs[-1].split("/")) if refs else None
+        return store.load_artifact(*ref.split("/")) if ref else None
     except StoreError:
         return None
 
@@ -33,15 +35,17 @@ def read_counts(store: Store, counts: Artifact) -> Counts:
     return dict(zip(table["language"].to_pylist(), table["documents"].to_pylist(), strict=True))
 
 
-def whats_new(here: Session, before: dict[str, Any] | None) -> dict[str, Any] | None:
+def whats_new(here: Session, before: Run | None) -> dict[str, Any] | None:
     """What this run has that the one before had not: parts and documents by source, and how many more were kept.
 
+    `recut`: the same documents may be in other parts, because params of ingest changed, so that parts cannot be told apart.
     None where there is nothing to compare with.
     """
     now, then = here.artifacts.get("ingest"), artifact_of(here.store, before, "ingest") if before else None
     if before is None or now is None or then is None or not now.built:
         return None
-    known = {part.key for part in then.parts}
+    recut = before.recipe.get("ingest") != here.record["recipe"]["ingest"]
+    known = {part.key for part in (now if recut else then).parts}
     new: dict[str, dict[str, int]] = {}
     for part in now.parts:
         if part.key not in known and part.record is not None:
@@ -49,18 +53,25 @@ def whats_new(here: Session, before: dict[str, Any] | None) -> dict[str, Any] | 
             entry["parts"] += 1
             entry["documents"] += part.record.rows
     gone = len(known - {part.key for part in now.parts})
-    return {"since": before["id"], "sources": new, "parts_gone": gone, "kept_more": _kept_more(here, before)}
+    return {
+        "since": before.id,
+        "sources": new,
+        "parts_gone": gone,
+        "kept_more": _kept_more(here, before),
+        "recut": recut,
+    }
 
 
 def describe_new(new: dict[str, Any]) -> str:
     """One line: what is new since which run."""
     sources = [f"{e['documents']:,} documents of {name} in {e['parts']} parts" for name, e in new["sources"].items()]
     gone = [f"{new['parts_gone']} parts are gone"] if new["parts_gone"] else []
-    kept = [f"{new['kept_more']:+,} kept"] if new["kept_more"] is not None else []
-    return f"new since {new['since']}: {', '.join([*sources, *gone, *kept]) if sources or gone else 'nothing'}"
+    kept = [f"{new['kept_more']:+,} kept"] if new["kept_more"] else []
+    recut = ["all documents in new parts, because params of ingest changed"] if new["recut"] else []
+    return f"new since {new['since']}: {', '.join([*recut, *sources, *gone, *kept]) or 'nothing'}"
 
 
-def _kept_more(here: Session, before: dict[str, Any]) -> int | None:
+def _kept_more(here: Session, before: Run) -> int | None:
     now, then = here.artifacts.get("count_survivors"), artifact_of(here.store, before, "count_survivors")
     if now is None or then is None or not now.built:
         return None

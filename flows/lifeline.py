@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from polylm.tasks.maintenance.processes import is_alive
+
 PARENT = "POLYLM_PARENT"
 LOOK_SECONDS = 1.0
 STOP_SECONDS = 15.0  # a run needs some to end its workers and write its record
@@ -54,8 +56,10 @@ def end_with_named_parent() -> None:
     if not (pid := os.environ.get(PARENT)):
         return
 
+    began = time.time()
+
     def watch() -> None:
-        while psutil.pid_exists(int(pid)):
+        while is_alive(int(pid), began):
             time.sleep(LOOK_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(STOP_SECONDS)

@@ -2,13 +2,13 @@
 
 import os
 import shutil
-import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,6 +18,7 @@ from polylm.flows.alarms import Watch
 from polylm.flows.everything import build_everything
 from polylm.flows.recipes import Recipe
 from polylm.tasks import keys
+from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.verify import folder_problems
 from polylm.tasks.run import Observer, Session, session
 from polylm.tasks.settings import Settings
@@ -35,10 +36,9 @@ from polylm.tasks.why import why
 CORPUS_COLUMNS = ["text", "id", "url", "date", "licence", "kind", "extra", "language", "cell", "weight", "split"]
 
 
-def run_records(store: Path) -> list[dict[str, Any]]:
-    """The records of all runs, the oldest first."""
-    root = _existing(store).root
-    return [_run_record(path) for path in sorted((root / "runs").glob("*.json"))]
+def runs_of(store: Path) -> list[Run]:
+    """All runs, the oldest first; StoreError where there is no store."""
+    return read_runs(_existing(store).root)
 
 
 def first_rows(store: Path, what: str, count: int) -> list[dict[str, Any]]:
@@ -72,6 +72,7 @@ def explain(settings: Settings, doc: str, run_id: str | None) -> dict[str, Any]:
         answers = why(jobs, row, here.store)
         first = next((answer for answer in answers if answer.verdict == "broken"), None)
         return {
+            "run": here.record["replays"],
             "address": keys.address(int(raw.parts[index].number or 0) + row, list(raw.sources)),
             "verdict": f"rejected by {first.gate}: {first.rule}" if first else "kept",
             "document": _about(here, index, row),
@@ -96,20 +97,30 @@ def where_to_look(here: Session) -> dict[str, str]:
     return lines
 
 
-def replayed(settings: Settings, run_id: str | None = None, observer: Observer | None = None) -> Any:
+@contextmanager
+def replayed(settings: Settings, run_id: str | None = None, observer: Observer | None = None) -> Iterator[Session]:
     """A session in which the recipe of a run (the latest by default) was planned again: its artifacts, by stage."""
-    records = run_records(settings.store)
-    chosen = [record for record in records if run_id in (None, record["id"]) and record["state"] != "damaged"]
-    if not chosen:
-        known = ", ".join(record["id"] for record in records) or "none: `polylm run sample` makes one"
-        raise StoreError(f"no run{f' {run_id}' if run_id else ''} in {settings.store}; there are {known}")
+    chosen = chosen_run(settings.store, run_id)
     try:
-        recipe = Recipe.model_validate(chosen[-1]["recipe"])
+        recipe = Recipe.model_validate(chosen.recipe)
     except ValidationError as error:
         where = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
-        text = f"the run {chosen[-1]['id']} was made by another version of polylm (its recipe differs in {where})"
+        text = f"the run {chosen.id} was made by another version of polylm (its recipe differs in {where})"
         raise StoreError(f"{text}: run it again, or name another with --run") from error
-    return _Replay(settings, recipe, observer)
+    with session(settings, mode="plan", recipe=recipe.model_dump(mode="json"), observer=observer) as here:
+        here.record["replays"] = chosen.id
+        build_everything(recipe, Watch())
+        yield here
+
+
+def chosen_run(store: Path, run_id: str | None) -> Run:
+    """A run by its id, or the latest; StoreError, which names those that there are, where there is none."""
+    runs = runs_of(store)
+    chosen = [run for run in runs if run_id in (None, run.id) and run.state != "damaged"]
+    if not chosen:
+        known = ", ".join(run.id for run in runs) or "none: `polylm run sample` makes one"
+        raise StoreError(f"no run{f' {run_id}' if run_id else ''} in {store}; there are {known}")
+    return chosen[-1]
 
 
 def export_to(settings: Settings, what: str, folder: Path) -> str:
@@ -164,38 +175,13 @@ def _existing(store: Path) -> Store:
     return here
 
 
-def _run_record(path: Path) -> dict[str, Any]:
-    record = read_json(path)
-    if record is None:
-        return {"id": path.stem, "state": "damaged", "stages": [], "error": f"{path} is damaged: delete it"}
-    gone = record.get("host") == socket.gethostname() and not psutil.pid_exists(record.get("pid", 0))
-    if record["state"] == "running" and gone:
-        record["state"] = "interrupted"
-    return dict(record)
-
-
-class _Replay:
-    def __init__(self, settings: Settings, recipe: Recipe, observer: Observer | None) -> None:
-        self._recipe = recipe
-        self._session = session(settings, mode="plan", recipe=recipe.model_dump(mode="json"), observer=observer)
-
-    def __enter__(self) -> Session:
-        here = self._session.__enter__()
-        build_everything(self._recipe, Watch())
-        return here
-
-    def __exit__(self, *error: Any) -> None:
-        self._session.__exit__(*error)
-
-
 def _find(store: Store, what: str) -> Artifact:
     stage, slash, key = what.partition("/")
     if slash:
         return store.load_artifact(stage, key)
-    for record in reversed(run_records(store.root)):
-        for entry in reversed(record["stages"]):
-            if entry["stage"] == what:
-                return store.load_artifact(*entry["artifact"].split("/"))
+    for run in reversed(read_runs(store.root)):
+        if ref := run.artifact(what):
+            return store.load_artifact(*ref.split("/"))
     raise StoreError(f"no stage {what!r} in the runs of {store.root}: `polylm status` lists them")
 
 
@@ -237,9 +223,7 @@ def _about(here: Session, index: int, row: int) -> dict[str, Any]:
 
 def _bad_records(store: Store, count: int) -> list[dict[str, Any]]:
     """What the latest run could not parse: file, offset, reason and the first bytes."""
-    refs = [
-        entry["artifact"] for run in run_records(store.root) for entry in run["stages"] if entry["stage"] == "ingest"
-    ]
+    refs = [ref for run in read_runs(store.root) if (ref := run.artifact("ingest"))]
     manifests = (store.root / "artifacts" / "ingest").glob(f"{refs[-1].partition('/')[2]}*.json") if refs else ()
     rows: list[dict[str, Any]] = []
     for key in [key for path in manifests for key in (read_json(path) or {}).get("jobs", ())]:

@@ -223,7 +223,7 @@ class Store:
 
     def annotate_manifest(self, ref: str, details: Mapping[str, list[Any]]) -> None:
         """Add to the lists of a manifest, by stage/key: what was decided about an artifact after it was made."""
-        (path,) = (self.root / "artifacts").glob(f"{ref}*.json")
+        path = self.manifest_path(*ref.split("/"))
         if (manifest := read_json(path)) is None:
             raise StoreError(f"{path} is damaged: the next run of the recipe writes it again")
         added = {name: [*manifest.get(name, []), *entries] for name, entries in details.items()}
@@ -231,14 +231,10 @@ class Store:
 
     def load_artifact(self, stage: str, key: str) -> Artifact:
         """An artifact by (the beginning of) its key, from its manifest; StoreError where there is none or several."""
-        found = sorted((self.root / "artifacts" / stage).glob(f"{key}*.json"))
-        if len(found) != 1:
-            raise StoreError(
-                f"{len(found)} artifacts {stage}/{key}* in {self.root}: `polylm status` lists those of a run"
-            )
-        manifest = read_json(found[0])
+        path = self.manifest_path(stage, key)
+        manifest = read_json(path)
         if manifest is None:
-            raise StoreError(f"{found[0]} is damaged: the next run of the recipe writes it again")
+            raise StoreError(f"{path} is damaged: the next run of the recipe writes it again")
         parts = []
         for entry in manifest["parts"]:
             suffix = entry["key"].partition(".")[2]
@@ -250,6 +246,15 @@ class Store:
             parts.append(Part(entry["key"], entry["label"], record, entry["number"]))
         columns = tuple(parts[0].record.columns) if parts and parts[0].record else ()
         return Artifact(stage, manifest["shape"], tuple(parts), columns, tuple(manifest["sources"]))
+
+    def manifest_path(self, stage: str, key: str) -> Path:
+        """The manifest of an artifact by (the beginning of) its key; StoreError where there is none or several."""
+        found = sorted((self.root / "artifacts" / stage).glob(f"{key}*.json")) if key else []
+        if len(found) != 1:
+            raise StoreError(
+                f"{len(found)} artifacts {stage}/{key}* in {self.root}: `polylm status` lists those of a run"
+            )
+        return found[0]
 
     @contextmanager
     def locked(self, key: str) -> Iterator[Path]:

@@ -32,6 +32,7 @@ class Step:
     lost: float = 0.0
     href: str = ""
     note: str = ""  # the reasons, for instance; shown when the pointer rests on the bar
+    lost_href: str = ""  # of the number of what it took
 
 
 def bars(items: Sequence[Bar], *, title: str, form: Format = count, width: float = 560, most: float = 0) -> Markup:
@@ -101,7 +102,7 @@ def funnel(steps: Sequence[Step], *, title: str, form: Format = count, width: fl
             rect(x, y, step.left * unit, THICK + 2, "bar", tip),
             rect(x + step.left * unit, y, max(step.lost * unit, 1.0 if step.lost else 0.0), THICK + 2, "bar lost", tip),
             text(width - lost_side, y + 12, form(step.left), anchor="end"),
-            text(width - 62, y + 12, f"−{form(step.lost)}" if step.lost else "", "value", "end"),
+            link(step.lost_href, text(width - 62, y + 12, f"−{form(step.lost)}" if step.lost else "", "value", "end")),
             text(width, y + 12, share, "value", "end"),
         ]
     return chart(width, len(steps) * (ROW + 3) + 4, title, drawn)

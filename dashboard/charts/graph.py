@@ -88,7 +88,7 @@ def _place(layers: Sequence[Sequence[Node]], width: float) -> tuple[dict[str, tu
                 row = []
             if node is not None:
                 row.append(node)
-    return spots, y - GAP_Y + 4
+    return spots, max(0.0, y - GAP_Y + 4)  # of no node at all, nothing
 
 
 def _wide(node: Node) -> float:

@@ -11,9 +11,9 @@ from polylm.dashboard.comparison import Flip, flips, param_differences, stage_pa
 from polylm.dashboard.funnel import Funnel, funnel_of
 from polylm.dashboard.pages.evaluation import LOWER_IS_BETTER, SURE, rows_of
 from polylm.dashboard.queries import Here, Queries
-from polylm.dashboard.store_reading import Run
 from polylm.dashboard.view import page
 from polylm.tasks.evaluation.table import AVERAGE
+from polylm.tasks.maintenance.run_records import Run
 
 router = APIRouter()
 SHOWN = 10  # flipped documents a page

@@ -8,22 +8,26 @@ from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
 from polylm.dashboard import document as doc
+from polylm.dashboard.cache import PATIENCE_SECONDS
 from polylm.dashboard.charts.svg import chart, line, rect
 from polylm.dashboard.cuts import LINE_COUNTS, Piece, agrees, counted_lines, marked, pieces
 from polylm.dashboard.document import Cluster, Verdict
 from polylm.dashboard.errors import BadRequest, Missing
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.gates import params_of
-from polylm.dashboard.keeping import Change, advice_on, let_in
+from polylm.dashboard.keeping import Change, LetIn, advice_on, let_in
 from polylm.dashboard.queries import Here, Place, Queries
 from polylm.dashboard.recipe_fields import command_line, set_words
 from polylm.dashboard.refit import can_refit, refit
-from polylm.dashboard.store_reading import Run
+from polylm.dashboard.search import labels_of
 from polylm.dashboard.training_trace import SHOWN_STEPS, PackedRow, Training, packed_rows, trainings
 from polylm.dashboard.view import number, page, words
 from polylm.dashboard.word_diff import Diff, word_diff
 from polylm.tasks.corpus.text import StatisticsParams
 from polylm.tasks.documents.clean import CleanParams
+from polylm.tasks.maintenance.run_records import Entry, Run
+from polylm.tasks.stage import Params
+from polylm.tasks.store import StoreError
 from polylm.tasks.why import Answer
 
 SHOWN_CHARS = 20_000  # of a text, until the whole is asked for
@@ -60,8 +64,9 @@ def document(
     """The page of a document; `text=whole` shows all of a long one, `beside` compares it with another."""
     run = here.run(run_id)
     place = _place(here, run, address)
-    jobs = doc.jobs_of(here, run, place)
+    jobs, unasked = doc.jobs_of(here, run, place)
     verdict = doc.judge(here, jobs, place)
+    recorded = labels_of(here, run, place.part).told(place.row)[1] if unasked else None
     about = doc.about(here, run, place)
     shown = _text(here, run, place, about["language"], verdict, text == "whole")
     cluster = doc.cluster_of(here, run, place)
@@ -73,8 +78,11 @@ def document(
         place=place,
         near=_near(here, run, place),
         about=about,
-        sentence=_sentence(verdict, about, cluster),
+        sentence=_recorded(recorded) if unasked else _sentence(verdict, about, cluster),
         verdict=verdict,
+        unasked=unasked,
+        is_rejected=recorded is not None if unasked else verdict.first is not None,
+        is_judged=bool(unasked or verdict.answers),
         split=doc.row_of(here, run, "assign_split", place, ["split"]).get("split"),
         rules=[Told(answer, _bar(answer)) for answer in doc.ordered(verdict.answers)],
         unjudged=sum(answer.verdict.startswith("not judged") for answer in verdict.answers),
@@ -83,8 +91,9 @@ def document(
         cluster=cluster,
         other=other,
         diff=diff,
-        advice=(advice := advice_on(here, run, jobs, place, verdict) if verdict.first else None),
+        advice=(advice := advice_on(here, run, jobs, place, verdict) if verdict.first and not unasked else None),
         parting=_parting(here, run, place, cluster),
+        let_in=[_let_in(here, run, place, change, patience=0.0) for change in advice.changes] if advice else [],
         refits=[can_refit(here, change) for change in advice.changes] if advice else [],
         command_line=command_line,
         has_packed=bool(run.entries("pack")),
@@ -118,11 +127,10 @@ def lets_in(request: Request, here: Here, run_id: str, address: str, change: int
     """How many other documents a change of the advice lets in, for htmx."""
     run = here.run(run_id)
     place = _place(here, run, address)
-    asked, gates = _change(here, run, place, change), gates_of(here, run)
+    asked = _change(here, run, place, change)
     if not asked.changes:
         raise Missing(f"No option keeps the document {place.address} by change {change}.")
-    key = ("let in", asked.entry.artifact, tuple(gate.artifact for gate in gates), place.number, repr(asked.changes))
-    found = here.cache.soon(key, lambda: let_in(here, gates, asked, place))
+    found = _let_in(here, run, place, asked, PATIENCE_SECONDS)
     return _part_of_page(request, "document_let_in.html", run=run, place=place, index=change, found=found)
 
 
@@ -143,11 +151,22 @@ def refits(request: Request, here: Here, run_id: str, address: str, change: int)
 
 def _change(here: Queries, run: Run, place: Place, index: int) -> Change:
     """A change of the document's advice, by its place there."""
-    jobs = doc.jobs_of(here, run, place)
+    jobs, unasked = doc.jobs_of(here, run, place)
+    if unasked:
+        raise Missing(f"What would keep a document cannot be said here: {unasked[0]}.")
     changes = advice_on(here, run, jobs, place, doc.judge(here, jobs, place)).changes
     if not 0 <= index < len(changes):
         raise Missing(f"The document {place.address} has no change {index} that would keep it.")
     return changes[index]
+
+
+def _let_in(here: Queries, run: Run, place: Place, change: Change, patience: float) -> LetIn | None:
+    """Which other documents a change lets in; None while they are judged, or where there is no change."""
+    if not change.changes:
+        return None
+    gates = gates_of(here, run)
+    key = ("let in", change.entry.artifact, tuple(gate.artifact for gate in gates), place.number, repr(change.changes))
+    return here.cache.soon(key, lambda: let_in(here, gates, change, place), patience)
 
 
 def _part_of_page(request: Request, template: str, **values: Any) -> Response:
@@ -186,6 +205,12 @@ def _sentence(verdict: Verdict, about: dict[str, Any], cluster: Cluster | None) 
     return Markup("Rejected by {} because of {}: {}.{}").format(words(first.gate), words(first.rule), because, more)
 
 
+def _recorded(first: tuple[str, str] | None) -> Markup:
+    if first is None:
+        return Markup("Kept, as the run recorded it.")
+    return Markup("Rejected by {} because of {}, as the run recorded it.").format(*map(words, first))
+
+
 def _because(first: Answer, language: str | None, cluster: Cluster | None) -> Markup:
     if first.rule == "duplicate" and cluster and cluster.keeper:
         return Markup("it is one of {} documents that are alike, of which {} is kept").format(
@@ -206,11 +231,10 @@ def _text(here: Queries, run: Run, place: Place, language: str | None, verdict: 
     entry = doc.last(here, run, "clean")
     if entry is None:
         return Text([Piece(read)], len(raw), len(read), [], [], True)
-    params = params_of(here, entry)
-    assert isinstance(params, CleanParams)
-    found = pieces(read, params)
+    params = _params(here, entry)
+    found = pieces(read, params) if isinstance(params, CleanParams) else []
     cleaned = doc.row_of(here, run, "clean", place, ["text"]).get("text") or ""
-    fits = agrees(found, cleaned) if len(read) == len(raw) else True
+    fits = params is not None and (len(read) < len(raw) or agrees(found, cleaned))
     if not fits:
         found = [Piece(cleaned[:most])]
     elif len(read) == len(raw) and language:
@@ -227,10 +251,19 @@ def _counted(
     entry = doc.last(here, run, "measure_text")
     if not rules or entry is None:
         return {}
-    params = params_of(here, entry)
-    assert isinstance(params, StatisticsParams)
+    params = _params(here, entry)
+    if not isinstance(params, StatisticsParams):
+        return {}
     stop_words = params.stop_words.get(language, ())
     return here.cache.get(("lines", run.id, place.number), lambda: counted_lines(cleaned, language, stop_words, rules))
+
+
+def _params(here: Queries, entry: Entry) -> Params | None:
+    """What a stage was made with; None where other code made it."""
+    try:
+        return params_of(here, entry)
+    except StoreError:
+        return None
 
 
 def _beside(here: Queries, run: Run, place: Place, cluster: Cluster | None, beside: str) -> tuple[str, Diff | None]:

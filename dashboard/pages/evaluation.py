@@ -11,9 +11,9 @@ from markupsafe import Markup
 from polylm.dashboard import charts
 from polylm.dashboard.charts import Series
 from polylm.dashboard.queries import Here, Queries
-from polylm.dashboard.store_reading import Run
 from polylm.dashboard.view import page
 from polylm.tasks.evaluation.table import AVERAGE, CATEGORIES
+from polylm.tasks.maintenance.run_records import Run
 
 router = APIRouter()
 LOWER_IS_BETTER = ("bits_per_byte", "repeated_4grams")

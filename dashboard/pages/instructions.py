@@ -13,9 +13,9 @@ from fastapi import APIRouter, Query, Request, Response
 from polylm.dashboard import charts
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.queries import Here, Queries
-from polylm.dashboard.store_reading import Entry, Run
 from polylm.dashboard.view import page, words
 from polylm.tasks.instructions.prompts import Task, read_seeds
+from polylm.tasks.maintenance.run_records import Entry, Run
 
 router = APIRouter()
 STAGE = "generate_instructions"

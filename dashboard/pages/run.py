@@ -1,17 +1,21 @@
 """One run: what became of its documents, what was made from what, what it cost, and what alarmed. Live while it runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
 from polylm.dashboard import charts
+from polylm.dashboard.alarms import evidence_of, other_errors
 from polylm.dashboard.charts import Bar, Node, Step
 from polylm.dashboard.charts.svg import Format
 from polylm.dashboard.funnel import Funnel, funnel_of, packed_tokens
+from polylm.dashboard.links import documents_url, stage_url
 from polylm.dashboard.queries import Facts, Here, Queries
-from polylm.dashboard.store_reading import Entry, Run
 from polylm.dashboard.view import count, duration, page, short_count, size, url, words
+from polylm.tasks.maintenance.run_records import Entry, Run
 
 Unit = Literal["documents", "chars", "bytes"]
 FORMS: dict[Unit, Format] = {"documents": count, "chars": short_count, "bytes": size}
@@ -27,7 +31,20 @@ class Line:
 
     entry: Entry
     href: str
+    rows_href: str  # "" of folders
     facts: Facts | None
+
+
+@dataclass(frozen=True)
+class New:
+    """What a run had that the one before had not."""
+
+    since: str
+    href: str  # "" where that run's record is gone
+    sources: list[tuple[str, int, int]]  # name, documents, parts
+    parts_gone: int
+    kept_more: int | None
+    recut: bool
 
 
 @router.get("/run/{run_id}")
@@ -45,7 +62,10 @@ def live(request: Request, here: Here, run_id: str, by: Unit = "documents") -> R
 def _values(here: Queries, run: Run, by: Unit) -> dict[str, Any]:
     funnel = funnel_of(here, run)
     facts = here.facts_of(run)
-    lines = [Line(entry, _href(run, entry), facts.get(entry.artifact)) for entry in run.stages]
+    lines = [
+        Line(entry, stage_url(run, entry), _rows_href(here, run, entry), facts.get(entry.artifact))
+        for entry in run.stages
+    ]
     pending = funnel is None or None in facts.values()
     return {
         "run": run,
@@ -63,8 +83,46 @@ def _values(here: Queries, run: Run, by: Unit) -> dict[str, Any]:
         "lines": lines,
         "cost_chart": _cost_chart(lines),
         "poll": run.state == "running" or pending,
-        "href": {entry.stage: _href(run, entry) for entry in run.stages},
+        "href": {entry.stage: stage_url(run, entry) for entry in run.stages},
+        "found": partial(documents_url, run),
+        "new": _new(here, run),
+        "evidence": evidence_of(here, run, funnel),
+        "error": other_errors(run).replace(str(here.store.root), "STORE"),  # as on pages of errors
+        "attempts": _attempts(here, run),
     }
+
+
+def _rows_href(here: Queries, run: Run, entry: Entry) -> str:
+    """Where the rows of a table are; "" of folders and of what was collected as garbage."""
+    if not here.has(entry) or here.manifest(entry).shape.startswith("folder"):
+        return ""
+    return stage_url(run, entry, **{"as": "table"}) + "#rows"
+
+
+def _new(here: Queries, run: Run) -> New | None:
+    """Read with care, as the rest of a record is: it may be of another version."""
+    told = run.new
+    if not told:
+        return None
+    since, sources = str(told.get("since") or ""), told.get("sources")
+    known = [
+        (name, _whole(one.get("documents")) or 0, _whole(one.get("parts")) or 0)
+        for name, one in (sources.items() if isinstance(sources, Mapping) else ())
+        if isinstance(one, Mapping)
+    ]
+    href = url("run", since) if since in {one.id for one in here.runs()} else ""
+    gone, more = _whole(told.get("parts_gone")) or 0, _whole(told.get("kept_more"))
+    return New(since, href, known, gone, more, bool(told.get("recut")))
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _attempts(here: Queries, run: Run) -> list[Run]:
+    """The runs of one flow run, the first first: each alarm that was approved made it begin again. None where it is alone."""
+    own = [one for one in reversed(here.runs()) if one.flow_run == run.flow_run] if run.flow_run else []
+    return own if len(own) > 1 else []
 
 
 def _funnel_chart(run: Run, funnel: Funnel, by: Unit) -> object:
@@ -73,13 +131,14 @@ def _funnel_chart(run: Run, funnel: Funnel, by: Unit) -> object:
     for gate in funnel.gates:
         lost = funnel.total(gate=gate).of(by)
         left -= lost
-        steps.append(Step(words(gate), left, lost, url("run", run.id, "stage", gate), _top(funnel.reasons(gate))))
+        href, lost_href = url("run", run.id, "stage", gate), documents_url(run, gate=gate)
+        steps.append(Step(words(gate), left, lost, href, _top(funnel.reasons(gate)), lost_href))
     return charts.funnel(steps, title=f"{NAMES[by].capitalize()} left after each gate", form=FORMS[by], width=760)
 
 
 def _reasons_chart(run: Run, funnel: Funnel, by: Unit) -> object:
     found = [
-        Bar(words(reason), amount, url("run", run.id, "stage", gate))
+        Bar(words(reason), amount, documents_url(run, gate=gate, reason=reason))
         for gate in funnel.gates
         for reason, amount in funnel.reasons(gate, unit=by).items()
     ]
@@ -97,27 +156,28 @@ def _graph(here: Queries, run: Run) -> tuple[list[Node], list[tuple[str, str]]]:
     nodes, edges = [], []
     for entry in run.stages:
         note = f"{entry.state} · {duration(entry.seconds)}" if entry.built else entry.state
-        nodes.append(Node(entry.artifact, words(entry.stage), entry.state, note, _href(run, entry)))
+        nodes.append(Node(entry.artifact, words(entry.stage), entry.state, note, stage_url(run, entry)))
         edges += [(ref, entry.artifact) for ref in entry.reads]
-    for entry, state in _ahead(here, run):
-        nodes.append(Node(entry.artifact, words(entry.stage), state, state))
+    for entry, state, note in _ahead(here, run):
+        nodes.append(Node(entry.artifact, words(entry.stage), state, note))
         edges += [(_known(run, ref), entry.artifact) for ref in entry.reads]
     return nodes, edges
 
 
-def _ahead(here: Queries, run: Run) -> list[tuple[Entry, str]]:
+def _ahead(here: Queries, run: Run) -> list[tuple[Entry, str, str]]:
     """What is still to come of a run that is not complete, as far as an earlier run tells; the first of it is at work."""
-    if run.state == "completed":
+    if run.state in ("completed", "approved", "damaged"):
         return []
     like = next((one for one in here.runs() if one.name == run.name and one.state == "completed"), None)
     rest = list(like.stages)[len(run.stages) :] if like else []
-    state = {"running": "running", "failed": "failed"}.get(run.state, "waiting")
-    if run.now and (
-        not rest or rest[0].stage != run.now["stage"]
-    ):  # the first run of its kind: nothing tells what follows
-        at_work = Entry(run.now["stage"], run.now["jobs"], 0, 0, 0.0, 0, {}, run.now["stage"], ())
-        rest = [at_work, *rest]
-    return [(entry, state if index == 0 else "waiting") for index, entry in enumerate(rest)]
+    at_work = str(run.now.get("stage") or "")
+    if at_work and (not rest or rest[0].stage != at_work):  # the first run of its kind: nothing tells what follows
+        jobs = _whole(run.now.get("jobs")) or 0
+        entry = Entry(stage=at_work, jobs=jobs, reused=0, built=0, seconds=0.0, rows=0, reasons={}, artifact=at_work)  # fmt: skip
+        rest = [entry, *rest]
+    goes_on = "waiting" if run.state in ("running", "awaiting approval") else "not reached"
+    first = {"running": ("running", "running"), "failed": ("failed", "failed")}.get(run.state, ("waiting", goes_on))
+    return [(entry, *(first if index == 0 else ("waiting", goes_on))) for index, entry in enumerate(rest)]
 
 
 def _known(run: Run, ref: str) -> str:
@@ -135,8 +195,3 @@ def _cost_chart(lines: list[Line]) -> object:
         if line.facts
     ]  # fmt: skip
     return charts.bars(items, title="The costliest stages, by CPU time", width=480) if items else None
-
-
-def _href(run: Run, entry: Entry) -> str:
-    several = len(run.entries(entry.stage)) > 1
-    return url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2] if several else "")

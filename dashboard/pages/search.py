@@ -13,11 +13,12 @@ from markupsafe import Markup
 from polylm.dashboard import document as doc
 from polylm.dashboard.errors import BadRequest, Missing
 from polylm.dashboard.funnel import gates_of
+from polylm.dashboard.links import NO_LABEL
 from polylm.dashboard.queries import Here, Place, Queries
 from polylm.dashboard.search import By, Fate, Found, Question, labels_of, search
-from polylm.dashboard.store_reading import Run
 from polylm.dashboard.text import visible
 from polylm.dashboard.view import page, url
+from polylm.tasks.maintenance.run_records import Run
 
 MOST_ASKED = 200  # characters of what is searched for
 BEFORE, BEHIND = 90, 200  # characters shown around a match
@@ -48,11 +49,13 @@ def search_page(
     fate: Fate = "",
     reason: str = "",
     source: str = "",
+    gate: str = "",
+    alone: bool = False,
     after: str = "",
 ) -> Response:
     """The form and one page of results."""
     run = here.run(run_id)
-    asked = Question(q.strip(), by, language, fate, reason, source, after)
+    asked = Question(q.strip(), by, language, fate, reason, source, gate, alone, after)
     found = search(here, run, asked) if run.entries("ingest") else Found([])
     named = _at_address(here, run, asked)
     following = replace(asked, after=here.address(run, *found.after)) if found.after else None
@@ -68,7 +71,8 @@ def search_page(
         more=_url(run, following) if following else "",
         first=_url(run, replace(asked, after="")) if after else "",
         languages=_languages(here, run, asked.language),
-        reasons=_reasons(here, run, asked.reason),
+        reasons=_reasons(here, run, asked),
+        gates=_with([one.stage for one in gates_of(here, run)], gate),
         sources=_with(list(here.manifest(here.entry(run, "ingest")).sources) if run.entries("ingest") else [], source),
     )
 
@@ -113,20 +117,22 @@ def _of_part(here: Queries, run: Run, asked: Question, part: int, rows: Sequence
 
 
 def _url(run: Run, asked: Question) -> str:
-    values = asdict(asked)
-    return url("run", run.id, "search", **{**values, "by": "" if asked.by == "words" else asked.by})
+    default = {"by": "" if asked.by == "words" else asked.by, "alone": "1" if asked.alone else ""}
+    return url("run", run.id, "search", **{**asdict(asked), **default})
 
 
 def _languages(here: Queries, run: Run, chosen: str) -> list[str]:
     """The labels that `count_labels` counted, those with most documents first."""
     entry = doc.last(here, run, "count_labels")
     rows: list[dict[str, Any]] = here.small_table(entry).to_pylist() if entry else []
-    ranked = sorted(rows, key=lambda row: -row["documents"])
-    return _with([row["language"] for row in ranked if row["language"]], chosen)
+    ranked = sorted(rows, key=lambda row: -row.get("documents", 0))
+    return _with([row["language"] or NO_LABEL for row in ranked if "language" in row], chosen)
 
 
-def _reasons(here: Queries, run: Run, chosen: str) -> list[str]:
-    return _with([reason for gate in gates_of(here, run) for reason in here.manifest(gate).reasons], chosen)
+def _reasons(here: Queries, run: Run, asked: Question) -> list[str]:
+    """The reasons of the gate that is asked for, or of all."""
+    gates = [gate for gate in gates_of(here, run) if asked.gate in ("", gate.stage)]
+    return _with([reason for gate in gates for reason in here.manifest(gate).reasons], asked.reason)
 
 
 def _with(names: Sequence[str], chosen: str) -> list[str]:

@@ -14,14 +14,16 @@ from starlette.responses import HTMLResponse
 from polylm.dashboard import stages
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.gates import stage_of
+from polylm.dashboard.links import documents_url, key_of, stage_url
 from polylm.dashboard.queries import Here, Queries
 from polylm.dashboard.stages import gates
 from polylm.dashboard.stages.examples import CHARS, beginning
 from polylm.dashboard.stages.reading import read_rows
-from polylm.dashboard.store_reading import Entry, Manifest, Run
+from polylm.dashboard.store_reading import Manifest
 from polylm.dashboard.text import prose
 from polylm.dashboard.view import page as render
 from polylm.dashboard.view import url
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.stage import Stage
 from polylm.tasks.store import StoreError
 
@@ -93,10 +95,11 @@ def _generic(request: Request, here: Queries, run: Run, entry: Entry, number: in
     manifest = here.manifest(entry)
     return render(
         request, "stage.html", **common, manifest=manifest, params=_params(stage, manifest), facts=here.facts(entry),
-        reads=_reads(here, run, entry), readers=[(one.stage, _href(run, one)) for one in _readers(here, run, manifest)],
+        reads=_reads(here, run, entry), readers=[(one.stage, stage_url(run, one)) for one in _readers(here, run, manifest)],
         jobs=manifest.parts[:SHOWN_JOBS], more_jobs=max(0, len(manifest.parts) - SHOWN_JOBS),
+        found=lambda reason: documents_url(run, gate=entry.stage, reason=reason, alone=True),
         table=_rows(here, entry, manifest, number), number=number, has_special=entry.stage in _by_name(),
-        href=lambda **query: url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2], **query),
+        href=lambda **query: url("run", run.id, "stage", entry.stage, artifact=key_of(entry), **query),
     )  # fmt: skip
 
 
@@ -135,16 +138,11 @@ def _reads(here: Queries, run: Run, entry: Entry) -> list[tuple[str, str]]:
     """What an artifact was made from, with the address of its page; files that were taken in have none."""
     by_artifact = {one.artifact: one for one in run.stages}
     refs = here.manifest(entry).reads
-    return [(ref.partition("/")[0], _href(run, by_artifact[ref]) if ref in by_artifact else "") for ref in refs]
+    return [(ref.partition("/")[0], stage_url(run, by_artifact[ref]) if ref in by_artifact else "") for ref in refs]
 
 
 def _readers(here: Queries, run: Run, manifest: Manifest) -> list[Entry]:
     return [one for one in run.stages if manifest.ref in one.reads]
-
-
-def _href(run: Run, entry: Entry) -> str:
-    several = len(run.entries(entry.stage)) > 1
-    return url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2] if several else "")
 
 
 def _rows(here: Queries, entry: Entry, manifest: Manifest, number: int) -> dict[str, Any] | None:

@@ -15,7 +15,6 @@ from polylm.dashboard.charts import Series
 from polylm.dashboard.charts.svg import Format
 from polylm.dashboard.errors import BadRequest
 from polylm.dashboard.queries import Here, Queries
-from polylm.dashboard.store_reading import Run
 from polylm.dashboard.trainings import (
     Floats,
     Training,
@@ -27,6 +26,7 @@ from polylm.dashboard.trainings import (
     trainings_of,
 )
 from polylm.dashboard.view import number, page, short_count, url
+from polylm.tasks.maintenance.run_records import Run
 
 router = APIRouter()
 POINTS = 600  # of a curve; more steps are drawn as means with their range

@@ -8,11 +8,11 @@ from fastapi import Request, Response
 from markupsafe import Markup
 
 from polylm.dashboard import charts
-from polylm.dashboard.gates import stage_of
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.store_reading import Entry, Run
+from polylm.dashboard.stages.frame import own_page
 from polylm.dashboard.trainings import rows_by_cell, trainings_of
-from polylm.dashboard.view import page, percent, url
+from polylm.dashboard.view import percent
+from polylm.tasks.maintenance.run_records import Entry, Run
 
 PAIR = "pair"
 
@@ -62,19 +62,10 @@ class Segment:
 def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     """The page of `plan_curriculum`."""
     segments = segments_of(here, run, entry)
-    return page(
-        request,
-        "curriculum.html",
-        run=run,
-        entry=entry,
-        stage=stage_of(entry.stage),
-        siblings=run.entries(entry.stage),
-        table=url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2], **{"as": "table"}),
-        segments=segments,
-        groups=_groups(segments),
-        languages=_languages(segments),
-        params=here.manifest(entry).params,
-    )
+    return own_page(
+        request, "curriculum.html", run, entry, segments=segments, groups=_groups(segments),
+        languages=_languages(segments), params=here.manifest(entry).params,
+    )  # fmt: skip
 
 
 STAGES = {"plan_curriculum": view}

@@ -13,12 +13,12 @@ from markupsafe import Markup
 from polylm.dashboard import charts
 from polylm.dashboard.charts import Bar, Series
 from polylm.dashboard.errors import BadRequest, Missing
-from polylm.dashboard.gates import stage_of
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.store_reading import Entry, Run
+from polylm.dashboard.stages.frame import own_page
 from polylm.dashboard.text import visible
-from polylm.dashboard.view import page, short_count, url, words
+from polylm.dashboard.view import short_count, words
 from polylm.tasks import keys
+from polylm.tasks.maintenance.run_records import Entry, Run
 
 LARGEST = 20  # clusters that are listed
 MEMBERS = 5  # of one cluster on a page
@@ -58,11 +58,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     asked = {name: request.query_params.get(name, "") for name in ("cluster", "page")}
     number = _number(asked["page"])
     clusters = _latest(here, run, "verify_clusters")
-    common = {"run": run, "entry": entry, "stage": stage_of(entry.stage), "siblings": run.entries(entry.stage)}
-    table = url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2], **{"as": "table"})
     values: dict[str, Any] = {
-        **common,
-        "table": table,
         "bands": _bands(here, run),
         "sizes": None,
         "largest": [],
@@ -73,7 +69,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     if clusters is not None:
         values |= _all_clusters(here, run, clusters)
         values["cluster"] = _one_cluster(here, run, clusters, asked["cluster"], number) if asked["cluster"] else None
-    return page(request, "duplicates.html", **values)
+    return own_page(request, "duplicates.html", run, entry, **values)
 
 
 STAGES = dict.fromkeys(("join_bands", "verify_clusters", "label_clusters", "choose_keepers"), view)
@@ -209,14 +205,16 @@ def _cluster(here: Queries, run: Run, row: Mapping[str, Any]) -> Cluster:
 
 
 def _of(here: Queries, run: Run, stage: str, column: str, doc: int) -> Any:
-    """One value of one document, by its number."""
+    """One value of one document, by its number; None where the run has no such stage."""
+    if (entry := _latest(here, run, stage)) is None:
+        return None
     raw = here.manifest(here.entry(run, "ingest"))
     index = next(
         i
         for i, part in enumerate(raw.parts)
         if part.number is not None and part.number <= doc < part.number + part.rows
     )
-    return here.part(here.entry(run, stage), index, [column])[column][doc - (raw.parts[index].number or 0)].as_py()
+    return here.part(entry, index, [column])[column][doc - (raw.parts[index].number or 0)].as_py()
 
 
 def _one_cluster(here: Queries, run: Run, clusters: Entry, address: str, number: int) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from polylm.dashboard.cache import PATIENCE_SECONDS
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.stages.reading import read_rows
-from polylm.dashboard.store_reading import Run
 from polylm.dashboard.view import url
+from polylm.tasks.maintenance.run_records import Run
 
 CHARS = 320
 

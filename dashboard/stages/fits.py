@@ -11,7 +11,8 @@ from polylm.dashboard.gates import params_of, stage_of
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.stages.knobs import Knob, moved
 from polylm.dashboard.stages.sampling import Sample
-from polylm.dashboard.store_reading import Entry, Manifest
+from polylm.dashboard.store_reading import Manifest
+from polylm.tasks.maintenance.run_records import Entry
 from polylm.tasks.stage import REASON, Params, Stage
 
 MOST_ROWS = 200_000  # of which a fit is made again in about 0.1 s
@@ -49,8 +50,10 @@ def fit_of(here: Queries, entry: Entry, sample: Sample) -> Fit | None:
 
 def _sees_all(here: Queries, stage: Stage, reads: list[Manifest], sample: Sample) -> bool:
     """Whether it is made of columns that the gate reads too, of all documents."""
-    has_gates = any(REASON in here.columns(read.ref) for read in reads)
-    return set(stage.reads) <= set(sample.columns) and not has_gates and all(read.shape == "rows" for read in reads)
+    if not all(read.shape == "rows" for read in reads):
+        return False
+    known = {name for read in reads for name in here.columns(read.ref)}
+    return REASON not in known and set(stage.reads) <= known & set(sample.columns)
 
 
 def _corpus(here: Queries, stage: Stage, reads: list[Manifest], sample: Sample) -> dict[str, pa.Array]:

@@ -1,15 +1,19 @@
 """The page of a gate: each rule's values and what it removes, what rules overlap, and sliders that ask the very gate."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import Request, Response
 
 from polylm.dashboard import charts
+from polylm.dashboard.alarms import Alarm, alarm_at
 from polylm.dashboard.errors import Missing
+from polylm.dashboard.links import documents_url, key_of, stage_url
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.recipe_fields import command_line, set_words
 from polylm.dashboard.stages.examples import Example, examples
@@ -18,8 +22,8 @@ from polylm.dashboard.stages.knobs import PREFIX, Knob, changes_of, knobs_of, mo
 from polylm.dashboard.stages.rule_charts import RuleChart, rule_chart
 from polylm.dashboard.stages.sampling import Ints, Sample, sample_soon
 from polylm.dashboard.stages.tallies import RuleTally, Tallies, WhatIf, nearest, reach, tally, what_if
-from polylm.dashboard.store_reading import Entry, Run
 from polylm.dashboard.view import number, page, short_count, size, url, words
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.rules import Rule, Rules
 
 ALL = "all"  # of ?language=
@@ -86,18 +90,22 @@ class _Asked:
         return np.concatenate([np.arange(one.start, one.stop) for one in rows] or [np.zeros(0, np.int64)])
 
     def href(self, **query: Any) -> str:
-        key = self.entry.artifact.partition("/")[2] if len(self.run.entries(self.entry.stage)) > 1 else ""
-        return url("run", self.run.id, "stage", self.entry.stage, artifact=key, **query)
+        return stage_url(self.run, self.entry, **query)
 
 
 def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
-    """The page of a gate in one language (`?language=`; `all`), with thresholds moved (`?p.NAME=VALUE`)."""
+    """The page of a gate in one language (`?language=`; `all`), with thresholds moved (`?p.NAME=VALUE`).
+
+    Without a language it opens on that which the gate rejects most of in a source (`?source=`, or that of an alarm about it).
+    """
     sample = sample_soon(here, run, entry)
+    alarm = alarm_at(run, entry)
+    source = request.query_params.get("source", "") or (alarm.subject if alarm else "")
     again = f"{request.url.path}?{request.url.query}"
     common: dict[str, Any] = {"run": run, "entry": entry, "again": again, "all": ALL}
     if sample is None:
         return page(request, "gate.html", **common, sample=None)
-    asked = _asked(here, run, entry, sample, request.query_params.get("language", ""))
+    asked = _asked(here, run, entry, sample, request.query_params.get("language", ""), source)
     moves = read_moves(asked.knobs, request.query_params)
     if (drawn := _drawn_soon(asked)) is None:
         return page(request, "gate.html", **common, sample=None)
@@ -108,7 +116,8 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
         loose=_loose(asked, cards, moves), languages=_languages(asked), rule=rule, borderline=_borderline(asked, rule),
         overlap=_overlap(asked, tallies), answer=_answer(asked, moves) if moves else None, stage=sample.job.stage,
         reset=asked.href(language=asked.language), form=FORMS[sample.unit], unit=sample.unit,
-        ask=url("run", run.id, "stage", entry.stage, "what-if"), artifact=entry.artifact.partition("/")[2],
+        ask=url("run", run.id, "stage", entry.stage, "what-if"), artifact=key_of(entry), alarm=alarm,
+        alarm_href=_documents(run, entry, alarm), found=partial(_found, asked),
         has_knobs=bool(asked.knobs), plain=_plain, has_fit=asked.fit is not None, by_language=_by_language(sample),
     )  # fmt: skip
 
@@ -128,10 +137,11 @@ KINDS = {"gate": view}
 FORMS = {"bytes": size, "chars": short_count, "": short_count}
 
 
-def _asked(here: Queries, run: Run, entry: Entry, sample: Sample, language: str) -> _Asked:
+def _asked(here: Queries, run: Run, entry: Entry, sample: Sample, language: str, source: str = "") -> _Asked:
     """With no language named: the commonest, where thresholds differ by language; else all."""
-    if not language:
-        language = _commonest(sample) if _by_language(sample) else ALL
+    if not language and _by_language(sample):
+        language = _lost_most(here, run, sample, source) or _commonest(sample)
+    language = language or ALL
     if language not in (ALL, *sample.labels):
         raise Missing(f"No document is labelled {language[:40]!r}; there are {', '.join(sample.labels[:40])}.")
     fit = here.cache.get(("fit", here.manifest(entry).key), lambda: fit_of(here, entry, sample))
@@ -140,6 +150,25 @@ def _asked(here: Queries, run: Run, entry: Entry, sample: Sample, language: str)
 
 def _commonest(sample: Sample) -> str:
     return next((label for label in sample.labels if label), "")
+
+
+def _lost_most(here: Queries, run: Run, sample: Sample, source: str) -> str:
+    """The label with most documents of a source that the gate rejects, among those that were looked at; "" for none."""
+    parts = here.manifest(run.entries("ingest")[-1]).parts if source and run.entries("ingest") else ()
+    own = [index for index, part in enumerate(parts) if part.label.rpartition(".")[0] == source]
+    lost = np.flatnonzero(np.isin(sample.part, own) & (sample.bits != 0))
+    counts = Counter(label for label in _labels(sample, lost) if label)
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def _documents(run: Run, entry: Entry, alarm: Alarm | None) -> str:
+    return documents_url(run, gate=entry.stage, source=alarm.subject, alone=True) if alarm else ""
+
+
+def _found(asked: _Asked, rule: str = "") -> str:
+    """The documents of this language that the gate rejects, for one reason or any."""
+    language = None if asked.language == ALL else asked.language
+    return documents_url(asked.run, gate=asked.entry.stage, reason=rule, language=language, alone=True)
 
 
 def _by_language(sample: Sample) -> bool:

@@ -11,15 +11,18 @@ from markupsafe import Markup
 
 from polylm.dashboard import charts
 from polylm.dashboard.errors import Missing
+from polylm.dashboard.links import stage_url
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.stages.examples import Example, examples
 from polylm.dashboard.stages.reading import read_rows
-from polylm.dashboard.store_reading import Entry, Run
 from polylm.dashboard.view import count, page, percent, url
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.stage import REASON
+from polylm.tasks.store import StoreError
 
 BINS = 40
 DECLARED = ("lang_declared", "declared_language", "language", "lang")  # fields of `extra` that say a language
+GATES = ("want_languages", "keep_sure")  # that read what is shown here
 SEEN_RECORDS = 200  # in which those are looked for
 DOUBT_PARTS = 16  # in which doubtful documents are looked for
 SHOWN_LABELS, SHOWN_DOUBTS, SHOWN_DIFFERENCES = 24, 12, 12
@@ -49,6 +52,8 @@ class Declared:
 
 def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     """Labels of a run; `?language=` shows doubtful documents of one label only."""
+    if missing := {"language", "confidence"} - set(here.columns(entry)):
+        raise StoreError(f"its table has no column {', '.join(sorted(missing))}")
     chosen = request.query_params.get("language", "")
     histograms = _histograms(here, run, entry)
     if chosen and histograms is not None and chosen not in {row["language"] for row in histograms}:
@@ -59,6 +64,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
         request, "language.html", run=run, entry=entry, labels=labels, chosen=chosen, declared=declared,
         bars=_bars(labels) if labels else None, doubts=_doubts(here, run, entry, chosen),
         scripts=_scripts(here, entry), more=max(0, len(labels or ()) - SHOWN_LABELS), shown=SHOWN_LABELS,
+        gates=[(one.stage, stage_url(run, one)) for name in GATES for one in run.entries(name)[-1:]],
         again=f"{request.url.path}?{request.url.query}", doubt_parts=min(DOUBT_PARTS, len(here.manifest(entry).parts)),
     )  # fmt: skip
 

@@ -7,19 +7,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from fastapi import Request, Response
 
 from polylm.dashboard import charts
 from polylm.dashboard.charts import Bar
-from polylm.dashboard.gates import stage_of
+from polylm.dashboard.document import last
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.store_reading import Entry, Run
-from polylm.dashboard.view import page, url
+from polylm.dashboard.stages.frame import own_page
+from polylm.dashboard.stages.reading import read_file
+from polylm.tasks.maintenance.run_records import Entry, Run
 
 SAMPLED_CHARS = 20_000  # of each language that words and bytes are counted in
 DOCUMENT_CHARS = 2_000
 SAMPLED_PARTS = 40
+SHOWN = ("language", "sample_bytes", "repeats", "bytes", "bytes_per_token", "fertility")  # of the statistics
 
 
 @dataclass(frozen=True)
@@ -61,25 +62,13 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     """The page of `train_tokenizer`; `?text=` is cut into tokens, as long as an address may be (`security`)."""
     text = request.query_params.get("text", "")
     folder = here.paths(entry)[0]
-    statistics = pq.read_table(folder / "statistics.parquet").to_pylist()
+    statistics = _statistics(folder)
     cuts = here.cache.soon(("cuts", entry.artifact, run.id), lambda: cuts_of(here, run, folder))
-    return page(
-        request,
-        "tokenizer.html",
-        run=run,
-        entry=entry,
-        stage=stage_of(entry.stage),
-        siblings=run.entries(entry.stage),
-        artifact=entry.artifact.partition("/")[2],
-        table=url("run", run.id, "stage", entry.stage, artifact=entry.artifact.partition("/")[2], **{"as": "table"}),
-        statistics=statistics,
-        cuts=cuts,
-        chart=_chart(statistics, cuts or {}),
-        params=here.manifest(entry).params,
-        sampled=SAMPLED_CHARS,
-        text=text,
+    return own_page(
+        request, "tokenizer.html", run, entry, statistics=statistics, cuts=cuts,
+        chart=_chart(statistics, cuts or {}), params=here.manifest(entry).params, sampled=SAMPLED_CHARS, text=text,
         pieces=pieces_of(folder, text) if text else [],
-    )
+    )  # fmt: skip
 
 
 STAGES = {"train_tokenizer": view}
@@ -103,9 +92,18 @@ def cuts_of(here: Queries, run: Run, folder: Path) -> dict[str, Cut]:
     return {language: _cut(folder, texts[language]) for language in sorted(texts)}
 
 
+def _statistics(folder: Path) -> list[dict[str, Any]]:
+    """What the stage measured; a column that is younger than the artifact is None."""
+    rows = read_file(folder / "statistics.parquet").to_pylist()
+    return [dict.fromkeys(SHOWN) | row for row in rows]
+
+
 def _selected(here: Queries, run: Run) -> Iterator[tuple[str, str]]:
-    """Beginnings of selected documents with their languages, from parts spread over the corpus."""
-    clean, language, select = (here.entry(run, name) for name in ("clean", "identify_language", "select"))
+    """Beginnings of selected documents with their languages, from parts spread over the corpus; none before they are."""
+    needed = [last(here, run, name) for name in ("clean", "identify_language", "select")]
+    if None in needed:
+        return
+    clean, language, select = (entry for entry in needed if entry)
     parts = len(here.manifest(clean).parts)
     for index in sorted(
         {i * parts // SAMPLED_PARTS for i in range(SAMPLED_PARTS)} if parts > SAMPLED_PARTS else range(parts)

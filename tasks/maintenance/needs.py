@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polylm.tasks.maintenance.pins import pinned
+from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
 from polylm.tasks.store import MANIFEST, Record, Store, StoreError, read_json, read_record
 
 DAY = 86_400.0
@@ -47,7 +48,7 @@ class Needs:
     @cached_property
     def artifacts(self) -> frozenset[str]:
         """Of kept runs, pinned, and young; and the models and checkpoints that these stand on."""
-        kept = {entry["artifact"] for run in self.kept_runs for entry in run["stages"]}
+        kept = {entry.artifact for run in self.kept_runs for entry in run.stages}
         roots = kept | {_short(ref) for ref in pinned(self.store)} | {r for r, made in self._made.items() if made.young}
         return frozenset(roots | self._folders_upstream(roots))
 
@@ -60,13 +61,17 @@ class Needs:
         return frozenset(roots | self._folders_upstream(roots)) - self.artifacts
 
     @cached_property
-    def kept_runs(self) -> list[dict[str, Any]]:
+    def kept_runs(self) -> list[Run]:
         """The latest completed runs and all since the first of them, and whatever run is young."""
-        records = [(path, _whole(path)) for path in sorted((self.store.root / "runs").glob("*.json"))]
-        completed = [index for index, (_, record) in enumerate(records) if record["state"] == "completed"]
+        paths = run_paths(self.store.root)
+        runs = [read_run(path) for path in paths]
+        for run in runs:
+            if run.state == "damaged":
+                raise StoreError(f"what a run needs is unknown: {run.error}")
+        completed = [index for index, run in enumerate(runs) if run.state == "completed"]
         keep = self.policy.keep_runs
-        first = len(records) if keep == 0 else completed[-keep] if len(completed) >= keep else 0
-        return [r for index, (path, r) in enumerate(records) if index >= first or self.is_young(path)]
+        first = len(runs) if keep == 0 else completed[-keep] if len(completed) >= keep else 0
+        return [run for index, run in enumerate(runs) if index >= first or self.is_young(paths[index])]
 
     def keys(self, stage: str, artifacts: frozenset[str]) -> set[str]:
         """The keys of all parts, folders and jobs of a stage that are in these artifacts."""

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+from polylm.tasks.maintenance.run_records import read_runs
 from polylm.tasks.store import Store, StoreError, read_json, write_json
 
 
@@ -40,17 +41,13 @@ def pinned(store: Store) -> list[str]:
 
 def _manifest(store: Store, ref: str) -> Path:
     stage, _, key = (ref if "/" in ref else _latest(store, ref)).partition("/")
-    found = sorted((store.root / "artifacts" / stage).glob(f"{key}*.json")) if key else []
-    if len(found) != 1:
-        raise StoreError(f"{len(found)} artifacts {ref}* in {store.root}: `polylm status` lists those of a run")
-    return found[0]
+    return store.manifest_path(stage, key)
 
 
 def _latest(store: Store, stage: str) -> str:
-    for path in sorted((store.root / "runs").glob("*.json"), reverse=True):
-        entries = (read_json(path) or {"stages": []})["stages"]
-        if made := [entry["artifact"] for entry in entries if entry["stage"] == stage and entry["artifact"]]:
-            return str(made[-1])
+    for run in reversed(read_runs(store.root)):
+        if made := run.artifact(stage):
+            return made
     raise StoreError(f"no stage {stage!r} in the runs of {store.root}: `polylm status` lists them")
 
 

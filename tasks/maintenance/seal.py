@@ -67,8 +67,9 @@ def check_part(path: Path, *, strict: bool = True) -> None:
 
 def seal_json(value: Mapping[str, Any]) -> bytes:
     """A small JSON file that ends with its seal."""
-    text = json.dumps({**value, "seal": ""}, ensure_ascii=False, indent=1, default=str).encode()
-    told = text.removesuffix(_JSON_END)
+    text = json.dumps({**value, "seal": ""}, ensure_ascii=False, indent=1, default=str)
+    whole = text.encode("utf-8", "replace")  # a byte of a command line that is not UTF-8 is a lone surrogate here
+    told = whole.removesuffix(_JSON_END)
     return told + hashlib.sha256(told).hexdigest().encode() + _JSON_END
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from polylm.tasks import keys
 from polylm.tasks.maintenance import seal
+from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.seal import SealBroken
 from polylm.tasks.store import MANIFEST, Store, StoreError, read_columns, read_json, read_record
 
@@ -139,8 +140,8 @@ def _json_problem(path: Path, *, strict: bool = True) -> str | None:
         return "is gone"
     try:
         seal.open_json(path.read_bytes(), strict=strict)
-    except ValueError as error:
-        return f"is damaged ({error})"
+    except (OSError, ValueError) as error:
+        return f"is damaged ({getattr(error, 'strerror', None) or error})"
     return None
 
 
@@ -177,21 +178,20 @@ class _Makers:
         key = names[1] if place == "folders" else names[-1].removesuffix(".parquet").removesuffix(".json")
         if (run := self._run(place, stage, key)) is None:
             return f"{drop}run again" if drop else "run again"
-        words = shlex.join(["polylm", "run", run["name"], *run.get("options", ())])
-        command = f"`{words}` (the run {run['id']}) makes it again"
+        words = shlex.join(["polylm", "run", run.name, *run.options])
+        command = f"`{words}` (the run {run.id}) makes it again"
         return f"the next {command}" if place in _REPLACED else f"{drop}{command}"
 
-    def _run(self, place: str, stage: str, key: str) -> dict[str, Any] | None:
+    def _run(self, place: str, stage: str, key: str) -> Run | None:
         """The latest run with an artifact that this file is, or is a part of."""
         refs = {f"{stage}/{key[:16]}"} if place == "artifacts" else self._artifacts(stage).get(key, set())
-        made = (run for run in self._runs if refs & {entry["artifact"] for entry in run["stages"]})
+        made = (run for run in self._runs if refs & {entry.artifact for entry in run.stages})
         return next(made, None) if refs else None
 
     @cached_property
-    def _runs(self) -> list[dict[str, Any]]:
-        """Run records that can be read, the latest first."""
-        records = (read_json(path) for path in sorted((self._store.root / "runs").glob("*.json"), reverse=True))
-        return [record for record in records if record]
+    def _runs(self) -> list[Run]:
+        """The latest first."""
+        return read_runs(self._store.root)[::-1]
 
     def _artifacts(self, stage: str) -> dict[str, set[str]]:
         """The artifacts of a stage by the key of each of their parts and jobs."""

@@ -103,7 +103,7 @@ def test_every_suggested_change_keeps_the_document(here, run):
     for reason in {reason for gate in run.stages for reason in gate.reasons}:
         for part, row in search(here, run, Question(reason=reason)).places[:3]:
             place = here.place(run, here.address(run, part, row))
-            jobs = jobs_of(here, run, place)
+            jobs, _ = jobs_of(here, run, place)
             advice = advised(here, run, place)
             assert [change.rule for change in advice.changes] == [a.rule for a in judge(here, jobs, place).broken]
             again = [replace(job, params=moved(job, entry, advice)) for entry, job in jobs]
@@ -118,7 +118,7 @@ def test_every_suggested_change_keeps_the_document(here, run):
 
 def test_the_words_say_to_a_recipe_what_the_gates_were_asked(here, run):
     place = first(here, run, reason="gopher_short_doc")
-    jobs = jobs_of(here, run, place)
+    jobs, _ = jobs_of(here, run, place)
     advice = advised(here, run, place)
     recipe = resolve("sample", changes=advice.words)
     (text,) = [moved(job, entry, advice) for entry, job in jobs if entry.stage == "filter_text"]
@@ -136,12 +136,12 @@ def test_an_unwanted_language_is_added_to_the_list(twins):
 
 def test_how_many_others_a_change_lets_in_is_what_the_gates_say(here, run):
     place = first(here, run, reason="gopher_below_alpha_threshold")
-    jobs = jobs_of(here, run, place)
+    jobs, _ = jobs_of(here, run, place)
     change = advised(here, run, place).changes[0]
     found = let_in(here, [entry for entry, _ in jobs], change, place)
     passing = kept = 0
     for part in range(len(here.manifest(change.entry).parts)):
-        own = jobs_of(here, run, here.place(run, here.address(run, part, 0)))
+        own, _ = jobs_of(here, run, here.place(run, here.address(run, part, 0)))
         (job,) = [job for entry, job in own if entry == change.entry]
         params = type(job.params).model_validate(changed(job.params.model_dump(mode="json"), change.changes))
         others = [job for entry, job in own if entry != change.entry]
@@ -334,7 +334,7 @@ def test_a_run_without_packed_rows_says_so(client, here, run):
 
 def advised(here, run, place):
     """The advice on a document."""
-    jobs = jobs_of(here, run, place)
+    jobs, _ = jobs_of(here, run, place)
     return advice_on(here, run, jobs, place, judge(here, jobs, place))
 
 
@@ -345,7 +345,7 @@ def moved(job, entry, advice):
 
 
 def test_no_words_where_no_field_has_the_params(here, run):
-    other = replace(run, recipe={})
+    other = run.model_copy(update={"recipe": {}})
     place = first(here, run, reason="gopher_short_doc")
     advice = advised(here, other, place)
     assert advice.words == []

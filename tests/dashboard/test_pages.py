@@ -120,6 +120,19 @@ def test_an_alarm_links_to_where_it_can_be_approved(toy_store):
     assert "2 alarms" in toys.client.get("/").text
 
 
+def test_tabs_are_of_what_a_run_has_or_goes_on_to(toy_store, client, run):
+    later = ("Training", "Instructions", "Evaluation")
+    bar = client.get(f"/run/{run.id}").text.partition("</header>")[0]
+    assert ">Documents</a>" in bar
+    assert not any(f">{title}</a>" in bar for title in later)
+    for recipe, state, shown in (({}, "running", True), ({"flow": "corpus"}, "running", False), ({}, "completed", False), ({}, "failed", True)):  # fmt: skip
+        toys = toy_store()
+        path = toys.settings.store / "runs" / f"{toys.id}.json"
+        write_json(path, read_json(path) | {"state": state, "recipe": recipe})
+        bar = toys.client.get(f"/run/{toys.id}").text.partition("</header>")[0]
+        assert [f">{title}</a>" in bar for title in later] == [shown] * 3, (recipe, state)
+
+
 def test_a_failed_run_shows_its_error(toy_store):
     def mend(record):
         raise ValueError("line 3 of <x> is no number")

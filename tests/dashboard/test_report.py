@@ -96,14 +96,14 @@ def test_names_of_others_are_text(made_report):
 
 def test_it_holds_the_pages_of_the_run(made_report):
     contents = re.findall(r'<a href="#page-\d+">([^<]*)</a>', made_report.partition("</p>")[0])
-    assert contents == ["Run", "drop empty", "filter text", "train tokenizer", "Training", "Instructions"]
+    assert contents == ["Run", "drop empty", "filter text", "train tokenizer", "Training", "Instructions", "Evaluation"]
 
 
 def test_it_holds_the_same_numbers_as_the_pages(report, here, run, client):
     text = Seen(report).text
     assert f"{here.survivors(run):,}" in text
     assert "drop duplicates" in text
-    while 'http-equiv="refresh"' in (page := client.get(f"/run/{run.id}/stage/filter_text").text):
+    while 'http-equiv="refresh"' in (page := client.get(f"/run/{run.id}/stage/filter_text?language=all").text):
         pass
     shown = re.findall(r'<span title="documents that break it">alone <b>([\d,]+)</b>', page)
     assert shown
@@ -113,6 +113,31 @@ def test_it_holds_the_same_numbers_as_the_pages(report, here, run, client):
 def test_it_waits_for_what_is_made_in_the_background(either):
     assert 'class="pending"' not in either
     assert "…" not in Seen(either).text or "Counting" not in Seen(either).text
+
+
+def test_a_gate_whose_thresholds_differ_is_there_in_every_language(report, client, run):
+    while 'http-equiv="refresh"' in (page := client.get(f"/run/{run.id}/stage/filter_text").text):
+        pass
+    languages = re.findall(
+        r'documents"[^>]*><bdi>(\w+)</bdi>', page.partition('class="choice"')[2].partition("</nav>")[0]
+    )
+    assert len(languages) > 12
+    titles = re.findall(r'<a href="#page-\d+-\d+">([^<]*)</a>', report.partition("</p>")[0])
+    assert titles == ["filter text (all):", *languages]
+    assert report.count("documents in this language") == len(languages)
+
+
+def test_languages_past_the_largest_are_left_out_and_that_is_said(monkeypatch, settings, run, tmp_path):
+    monkeypatch.setattr("polylm.dashboard.report.LANGUAGES", 2)
+    text = write_report(settings, run.id, tmp_path / "x.html").read_text(encoding="utf-8")
+    titles = re.findall(r'<a href="#page-\d+-\d+">([^<]*)</a>', text.partition("</p>")[0])
+    assert len(titles) == 3
+    assert re.fullmatch(r"filter text \(all and the largest 2 of \d+ languages\):", titles[0])
+
+
+def test_what_needs_a_server_is_not_in_it(either):
+    for told in ("Ask the gate", "as in the run", "Move a threshold", "choose one to move", "can be moved here"):
+        assert told not in Seen(either).text
 
 
 def test_an_unknown_run_is_named(settings, tmp_path):

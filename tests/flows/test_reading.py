@@ -7,7 +7,7 @@ import pytest
 from samples import DOCUMENTS, MODEL
 
 from polylm.flows.everything import start
-from polylm.flows.reading import explain, export_to, first_rows, run_records
+from polylm.flows.reading import explain, export_to, first_rows, runs_of
 from polylm.tasks.maintenance.verify import damaged
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError
@@ -91,11 +91,11 @@ def test_a_damaged_cache_of_digests_costs_nothing_but_the_digest(finished):
 
 def test_a_damaged_run_record_is_named_and_the_others_are_used(finished):
     (finished / "runs" / "20000101T000000000-broken.json").write_text('{"id": ')
-    assert next(r["error"] for r in run_records(finished) if r["state"] == "damaged").endswith("is damaged: delete it")
+    assert "broken.json is damaged" in next(run.error for run in runs_of(finished) if run.state == "damaged")
     assert explain(Settings(store=finished, workers=0), "x.0.0", None)["address"] == "x.0.0"
 
 
-@pytest.mark.parametrize("what", [damaged, run_records])
+@pytest.mark.parametrize("what", [damaged, runs_of])
 def test_a_slip_in_the_stores_name_does_not_look_like_an_empty_store(what, tmp_path):
     with pytest.raises(StoreError, match="is no store: give --store DIR"):
         what(tmp_path / "nosuch")

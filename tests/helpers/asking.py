@@ -1,0 +1,62 @@
+"""Asks an ASGI application in this process: no client library mends what is sent, and nothing but the answer takes time."""
+
+import asyncio
+from urllib.parse import quote, unquote_to_bytes
+
+import httpx
+
+PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))  # what a server takes in an address as it is
+
+
+class Asker:
+    """A client of one application; an error that the application answers and raises again is only answered here."""
+
+    def __init__(self, app, host="127.0.0.1:8000"):
+        self._app, self._host, self._loop = app, host, asyncio.new_event_loop()
+
+    def get(self, address, **more):
+        return self.request("GET", address, **more)
+
+    def request(self, method, address, *, headers=None, content=b""):
+        """The answer to one request, as httpx has it."""
+        path, _, query = quote(address, safe=PRINTABLE, errors="surrogatepass").partition("?")
+        given = {"host": self._host, **(headers or {})}
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote_to_bytes(path).decode("utf-8", "replace"),
+            "raw_path": path.encode("ascii"),
+            "query_string": query.encode("ascii"),
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode("utf-8")) for name, value in given.items()],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 8000),
+        }
+        return self._loop.run_until_complete(self._answer(scope, content))
+
+    def close(self):
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+    async def _answer(self, scope, content):
+        said, asked = [], []
+
+        async def receive():
+            if asked:  # whether the client has gone: it has not
+                await asyncio.Event().wait()
+            asked.append(True)
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        async def send(message):
+            said.append(message)
+
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            if not said:
+                raise
+        body = b"".join(message.get("body", b"") for message in said[1:])
+        return httpx.Response(said[0]["status"], headers=said[0]["headers"], content=body)
