@@ -51,7 +51,7 @@ def server_named() -> bool:
     """
     variables = ("PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
     upper = {name.upper(): value for name, value in os.environ.items()}
-    home = Path(upper.get("PREFECT_HOME") or Path.home() / ".prefect")
+    home = prefect_home()
     places: list[tuple[str | Path, str]] = [
         (".env", "prefect_"),
         ("prefect.toml", ""),
@@ -64,6 +64,12 @@ def server_named() -> bool:
     from prefect.settings import get_current_settings  # 1.5 s
 
     return bool(get_current_settings().api.url)
+
+
+def prefect_home() -> Path:
+    """The folder of Prefect's profiles and of its database, where none is named."""
+    told = {name.upper(): value for name, value in os.environ.items()}.get("PREFECT_HOME")
+    return Path(told).expanduser() if told else Path.home() / ".prefect"
 
 
 @contextlib.contextmanager
@@ -83,7 +89,7 @@ def watched(url: str, notice: Callable[[str], None]) -> Iterator[None]:
             if away != (time.monotonic() - seen > AWAY_SECONDS):
                 away = not away
                 (_away.set if away else _away.clear)()
-                _let_calls_retry(not away)
+                let_calls_retry(not away)
                 notice(f"the Prefect server at {url} {'does not answer: the work goes on' if away else 'is back'}")
 
     thread = threading.Thread(target=watch, daemon=True)
@@ -100,18 +106,19 @@ def is_away() -> bool:
     return _away.is_set()
 
 
-def _let_calls_retry(may: bool) -> None:
+def _answers(url: str) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(urllib.request.urlopen(url, timeout=2).status == 200)
+    return False
+
+
+def let_calls_retry(may: bool) -> None:
+    """Whether a call that the server does not answer is tried again, as Prefect does, or fails at once."""
     from prefect.settings import get_current_settings  # 1.5 s
 
     client = get_current_settings().client
     # Frozen, and read anew before each try; a new settings object would not reach the contexts that flows have entered.
     client.__dict__["max_retries"] = type(client).model_fields["max_retries"].default if may else 0
-
-
-def _answers(url: str) -> bool:
-    with contextlib.suppress(OSError):
-        return bool(urllib.request.urlopen(url, timeout=2).status == 200)
-    return False
 
 
 def serve(port: int) -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polylm.flows import lifeline
-from polylm.flows.prefect_server import prefect_server, wait_until_healthy
+from polylm.flows.prefect_server import prefect_home, prefect_server, wait_until_healthy
+from polylm.tasks.maintenance.lock import alone
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, StoreError
 
@@ -45,9 +46,28 @@ def running(settings: Settings, port: int, postgres: str, say: Say) -> Iterator[
     """All parts by name, started in order; whatever happens, none is left."""
     Store(settings.store).open()
     at = Addresses(f"http://127.0.0.1:{_free(port)}", f"http://127.0.0.1:{_free(port + 1)}")
+    database = _asyncpg(postgres)
+    with contextlib.nullcontext() if database else _only_up(), _parts(settings, port, at, database, say) as parts:
+        yield parts
+
+
+def _only_up() -> contextlib.AbstractContextManager[None]:
+    """One `up` a database: the workers of a second one would take the runs of the first, into another store."""
+    home = prefect_home()
+    home.mkdir(parents=True, exist_ok=True)
+    way_out = "end it, set PREFECT_HOME to a folder of its own for this one, or give --postgres"
+    return alone(home / "polylm-up.lock", f"another `polylm up` uses Prefect's database in {home}: {way_out}")
+
+
+@contextlib.contextmanager
+def _parts(
+    settings: Settings, port: int, at: Addresses, database: str, say: Say
+) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
+    # A server on SQLite may be busy for longer than a minute, and a state that is not taken fails a run that went well.
+    os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "300")
     os.environ |= {"POLYLM_STORE": str(settings.store.absolute()), "POLYLM_DASHBOARD": at.dashboard}
     parts: dict[str, subprocess.Popen[bytes]] = {}
-    with prefect_server(_log(settings, "prefect-server"), port=port, database=_asyncpg(postgres)) as (url, server):
+    with prefect_server(_log(settings, "prefect-server"), port=port, database=database) as (url, server):
         parts["prefect-server"] = server
         try:
             words = ["polylm.dashboard", "--port", str(port + 1), "--prefect-url", at.prefect]

@@ -18,15 +18,18 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence, Set
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from polylm.tasks.maintenance.lock import InUse, alone, held_work
 from polylm.tasks.maintenance.needs import Needs, Policy, cannot_be_remade
-from polylm.tasks.store import MANIFEST, Store, read_json, write_json
+from polylm.tasks.maintenance.run_records import Run, read_runs
+from polylm.tasks.store import MANIFEST, Store, write_json
 
 _LIST = "list.json"
+_WRITTEN_WITHIN = 3_600.0  # seconds, of a small file
+_LATER = "nothing was moved, try again later"
 _PLACES = ("artifacts", "parts", "folders")  # in the order in which they are moved away
 
 
@@ -74,18 +77,19 @@ def plan(store: Store, policy: Policy) -> Plan:
 
 def collect(store: Store, policy: Policy) -> Plan:
     """Move what no kept run needs to the trash; InUse where a run is on, or another `gc`."""
-    with alone(store.root, "gc", "another gc is at work"), alone(store.root, "runs", _holders(store)):
+    with _only_gc(store), alone(store.root / "work" / "runs.lock", f"{_holders(store)}: {_LATER}"):
         _refuse_others(store, policy)
         found = plan(store, policy)
         if found.free:
             _move(store, found)
+        _sweep_half_written(store)
     return found
 
 
 def restore(store: Store) -> tuple[int, int]:
     """Put back what lies in the trash; returns how many files and folders were, and how many were made again meanwhile."""
     back = left = 0
-    with alone(store.root, "gc", "another gc is at work"):
+    with _only_gc(store):
         for folder in sorted((store.root / "trash").glob(f"*/{_LIST}"), reverse=True):
             trash = folder.parent
             for path in list(_trashed(trash)):
@@ -98,7 +102,7 @@ def restore(store: Store) -> tuple[int, int]:
 
 def empty_trash(store: Store) -> Item:
     """Remove for good what lies in the trash; returns how much that was."""
-    with alone(store.root, "gc", "another gc is at work"):
+    with _only_gc(store):
         item = _item(store, store.root / "trash")
         for path in (store.root / "trash").iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -148,6 +152,14 @@ def _move(store: Store, found: Plan) -> None:
         (store.root / item.path).rename(trash / item.path)
 
 
+def _sweep_half_written(store: Store) -> None:
+    """Remove what `write_json` left of small files whose writer was killed, once no writer can be at work on them."""
+    for place in ("runs", "pins", "seen", "checked", "artifacts/*"):
+        for path in store.root.glob(f"{place}/*.json.*.????????"):
+            if time.time() - path.stat().st_mtime > _WRITTEN_WITHIN:
+                path.unlink(missing_ok=True)
+
+
 def _trashed(trash: Path) -> Iterator[Path]:
     """What lies in one folder of the trash: parts and folders first, then the manifests that name them."""
     for place in reversed(_PLACES):
@@ -170,9 +182,13 @@ def _put_back(path: Path, target: Path) -> bool:
     return True
 
 
+def _only_gc(store: Store) -> AbstractContextManager[None]:
+    return alone(store.root / "work" / "gc.lock", f"another gc is at work: {_LATER}")
+
+
 def _holders(store: Store) -> str:
     """Who is likely to hold the store, from the records of runs that say they are running."""
-    runs = ", ".join(f"{run['id']} ({run['host']} pid {run['pid']})" for run in _running(store))
+    runs = ", ".join(f"{run.id} ({run.host} pid {run.pid})" for run in _running(store))
     return f"a run is on: {runs}" if runs else "a plan or another command is reading the store"
 
 
@@ -181,13 +197,12 @@ def _refuse_others(store: Store, policy: Policy) -> None:
         raise InUse(f"a job is at work ({', '.join(key[:16] for key in work)}): nothing was moved, try again later")
     path, since = store.root / "runs", policy.young_since
     for run in _running(store):
-        if run["host"] != socket.gethostname() and (path / f"{run['id']}.json").stat().st_mtime > since:
+        if run.host != socket.gethostname() and (path / f"{run.id}.json").stat().st_mtime > since:
             raise InUse(
-                f"the run {run['id']} of the host {run['host']} may be on: nothing was moved; it counts as dead when its "
+                f"the run {run.id} of the host {run.host} may be on: nothing was moved; it counts as dead when its "
                 f"record is {policy.older_than_days:g} days old (--older-than)"
             )
 
 
-def _running(store: Store) -> Sequence[dict[str, str]]:
-    records = [read_json(path) for path in sorted((store.root / "runs").glob("*.json"))]
-    return [record for record in records if record and record["state"] == "running"]
+def _running(store: Store) -> Sequence[Run]:
+    return [run for run in read_runs(store.root) if run.state == "running"]

@@ -37,14 +37,14 @@ def used(root: Path, notice: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def alone(root: Path, name: str, what: str) -> Iterator[None]:
-    """Hold `work/NAME.lock` against everyone, without waiting; InUse says what holds it."""
-    lock = os.open(root / "work" / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+def alone(path: Path, message: str) -> Iterator[None]:
+    """Hold a lock file against everyone, without waiting; InUse with that message where it is held."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise InUse(f"{what}: nothing was moved, try again later") from error
+            raise InUse(message) from error
         yield
     finally:
         os.close(lock)

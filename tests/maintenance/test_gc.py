@@ -241,7 +241,7 @@ def test_a_store_in_use_is_left_as_it_is(store):
         with pytest.raises(InUse, match=f"a run is on: {here.record['id']}"):
             collect(store, ALL)
         assert plan(store, ALL).free  # only says what would go
-    with alone(store.root, "gc", "another"), pytest.raises(InUse, match="another gc is at work"):
+    with alone(store.root / "work" / "gc.lock", ""), pytest.raises(InUse, match="another gc is at work"):
         collect(store, ALL)
     assert snapshot(store.root) == before
     assert collect(store, ALL).free
@@ -258,7 +258,7 @@ def test_a_run_that_starts_while_gc_moves_waits_until_it_is_done(store):
         with session(Settings(store=store.root, workers=0), observer=Listener()):
             ended.set()
 
-    with alone(store.root, "runs", "gc"):
+    with alone(store.root / "work" / "runs.lock", ""):
         thread = threading.Thread(target=start)
         thread.start()
         assert wait_until(lambda: said)
@@ -357,3 +357,12 @@ def test_a_pin_names_one_artifact(store, ref):
         pins.pin(store, ref)
     with pytest.raises(StoreError, match="pinned are none"):
         pins.unpin(store, ref)
+
+
+def test_what_a_killed_writer_left_of_a_small_file_is_swept_and_what_is_being_written_is_not(store):
+    old, young = (store.root / "runs" / f"a.json.123.0000000{digit}" for digit in (1, 2))
+    for path in (old, young):
+        path.write_text("{")
+    os.utime(old, (time.time() - 7_200,) * 2)
+    collect(store, ALL)
+    assert (old.exists(), young.exists()) == (False, True)
