@@ -59,22 +59,19 @@ class Alarm:
 
 
 class AlarmsRaised(ValueError):
-    """A run was stopped by alarms; `asked`: an approval starts it again from there."""
+    """A run was stopped by alarms; `waits`: it goes on from there as soon as somebody approves."""
 
-    def __init__(self, alarms: Sequence[Alarm], run: str, *, asked: bool) -> None:
-        self.alarms, self.run, self.asked = tuple(alarms), run, asked
-        self.run_state = "awaiting approval" if asked else "alarm"
-        way_out = "waits for an approval" if asked else "--on-alarm warn goes on, --on-alarm ask waits for an approval"
-        super().__init__(
-            "\n".join([*(f"alarm: {alarm.message}" for alarm in alarms), f"the run stops here: {way_out}"])
-        )
+    def __init__(self, alarms: Sequence[Alarm], run: str, way_out: str, *, waits: bool = False) -> None:
+        self.alarms, self.run, self.way_out, self.waits = tuple(alarms), run, way_out, waits
+        self.run_state = "awaiting approval" if waits else "alarm"
+        super().__init__("\n".join([*(f"alarm: {alarm.message}" for alarm in alarms), way_out]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _raised, (self.alarms, self.run, self.asked)
+        return _raised, (self.alarms, self.run, self.way_out, self.waits)
 
 
-def _raised(alarms: Sequence[Alarm], run: str, asked: bool) -> AlarmsRaised:
-    return AlarmsRaised(alarms, run, asked=asked)
+def _raised(alarms: Sequence[Alarm], run: str, way_out: str, waits: bool) -> AlarmsRaised:
+    return AlarmsRaised(alarms, run, way_out, waits=waits)
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,8 @@ class Watch:
 
     action: Action | None = None  # whatever the recipe says
     approved: Mapping[str, str] = field(default_factory=dict)  # the reason by id of an alarm
-    ask: Callable[[Sequence[Alarm]], str | None] | None = None  # a person at hand: the reason, None for no
+    ask: Callable[[], str | None] | None = None  # a person at hand, who was told: the reason for going on, None for no
+    can_wait: bool = False  # somebody will be asked later, and the run started again with the answer
 
     def gates(self, params: AlarmParams, gates: Iterable[Artifact]) -> None:
         """A source that loses more than its share at one gate."""
@@ -113,22 +111,34 @@ class Watch:
         action = self.action or params.action
         if not alarms or here.reached:
             return
+        for alarm in alarms:
+            approved = self.approved.get(alarm.id)
+            here.observer.notice(f"alarm: {alarm.message}{f' (approved: {approved})' if approved else ''}")
         waiting = [alarm for alarm in alarms if alarm.id not in self.approved]
-        reason = self.ask(waiting) if waiting and action == "ask" and self.ask and here.mode == "run" else None
+        asks = bool(waiting) and action == "ask" and here.mode == "run"
+        reason = self.ask() if asks and self.ask else None
         passed = {**self.approved, **{alarm.id: reason for alarm in waiting if reason}}
         for alarm in alarms:
             _note(here, alarm, action, passed.get(alarm.id))
         waiting = [alarm for alarm in waiting if alarm.id not in passed]
         if waiting and here.mode == "run" and action != "warn":
-            raise AlarmsRaised(waiting, here.record["id"], asked=action == "ask")
+            waits = asks and self.can_wait
+            raise AlarmsRaised(waiting, here.record["id"], self._way_out(asks=asks), waits=waits)
+
+    def _way_out(self, *, asks: bool) -> str:
+        if asks and self.can_wait:
+            return "the run waits for an approval"
+        if asks and self.ask:
+            return "the run stops here: it was not approved"
+        nobody = "nobody is at hand who could approve; " if asks else ""
+        return f"the run stops here: {nobody}--on-alarm warn goes on, a run of a deployment waits for an approval in Prefect"
 
 
 def _note(here: Session, alarm: Alarm, action: Action, reason: str | None) -> None:
-    """Say it, and write it into the run's record and the manifest of the artifact that it is about."""
+    """Write it into the run's record and the manifest of the artifact that it is about."""
     entry = {"id": alarm.id, **asdict(alarm), "action": action}
     entry["decision"] = {"approved": True, "reason": reason} if reason else None
     here.record["alarms"].append(entry)
-    here.observer.notice(f"alarm: {alarm.message}{f' (approved: {reason})' if reason else ''}")
     if here.mode == "run":
         here.save()
     if entry["decision"]:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -26,6 +27,8 @@ from polylm.flows.lifeline import end_with_named_parent
 from polylm.flows.prefect_server import watched
 from polylm.flows.progress import Lines
 from polylm.flows.recipes import Recipe
+from polylm.tasks.build import Job
+from polylm.tasks.maintenance.run_records import read_run, run_paths
 from polylm.tasks.prefect_runs import (
     EXPECTED,
     PrefectObserver,
@@ -34,13 +37,16 @@ from polylm.tasks.prefect_runs import (
     publish_funnel,
     unbox,
 )
-from polylm.tasks.run import Observer, Session
+from polylm.tasks.run import Observer, Session, current
 from polylm.tasks.settings import Settings
-from polylm.tasks.stage import all_stages
+from polylm.tasks.stage import Stage, all_stages
 from polylm.tasks.store import read_json, write_json
 
 DRAIN_SECONDS = 5.0
-
+NAME_LENGTH = 80
+# Prefect's own names of runs that nobody named: two words from its server, a Greek letter and a star from its form.
+_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega"
+_MADE_UP = re.compile(rf"[a-z]+-[a-z]+|({_GREEK.replace(' ', '|')})\d*(-[a-z]+)+|")
 
 FIELDS = "|".join(Recipe.model_fields)
 Change = Annotated[str, StringConstraints(pattern=rf"^({FIELDS})(\.[A-Za-z0-9_-]+)*=.+$")]
@@ -49,19 +55,25 @@ Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
 
 class RunRequest(BaseModel):
-    """The form of a run. What is not here is in the recipe and is changed by `changes`.
+    """What to run. What has no field here is in the recipe, and is changed by a line of `changes`."""
 
-    Bounds are of the kind that a JSON schema holds, so that the API refuses a bad value before there is a run.
-    """
-
+    # Bounds are of the kind that a JSON schema holds, so that the API refuses a bad value before there is a run.
     model_config = ConfigDict(extra="forbid")
 
     recipe: Literal["sample", "corpus", "polylm_1_7b", "polylm_13b"] = Field(
         "sample", description="Which recipe to run."
     )
-    sources: list[NamedSource] = Field([], description="Your own text, each NAME=PATH: a file, a folder or a glob.")
+    sources: list[NamedSource] = Field(
+        [],
+        description="Your own text, each NAME=PATH: a file, a folder or a glob, as seen from the folder where `polylm up` or "
+        "the worker was started. The recipe `corpus` needs at least one.",
+    )
     languages: list[Language] = Field([], description="The languages to keep, as codes; none for the recipe's own.")
-    changes: list[Change] = Field([], description="Changes of the recipe, each a.b=VALUE (`polylm recipe` lists them).")
+    changes: list[Change] = Field(
+        [],
+        description="Changes of the recipe, each FIELD=VALUE as after --set: alarms.max_source_loss=0.9. `polylm recipe NAME` "
+        "lists the fields; the first word of one must be among them.",
+    )
     until: str = Field(
         "",
         description="The last stage to run; empty for all.",
@@ -90,11 +102,23 @@ class Approval(RunInput):
     reason: str = Field(
         min_length=3,
         max_length=2_000,
-        description="Why. It is kept in the run's record and in the artifact's manifest.",
+        pattern=r"\S",
+        description="Why, in words. It is kept in the run's record and in the artifact's manifest.",
     )
 
 
-@flow(name="polylm", flow_run_name="{request.recipe}", persist_result=False)
+def run_name() -> str:
+    """What the flow run is called: as its form says, else the recipe and what was changed of it."""
+    if not _MADE_UP.fullmatch(given := str(flow_run.name or "")):
+        return given
+    request = flow_run.parameters.get("request", {})
+    told = request if isinstance(request, dict) else request.model_dump()
+    changed = [*told.get("sources", ()), *told.get("languages", ()), *told.get("changes", ())]
+    name = " ".join([told.get("recipe", "sample"), *changed])
+    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 3]}..."
+
+
+@flow(name="polylm", flow_run_name=run_name, persist_result=False)
 def polylm(request: RunRequest) -> Any:
     """From raw multilingual text to an evaluated, exported model."""
     spare_workers()
@@ -121,18 +145,20 @@ def run_request(request: RunRequest, watch: Watch, *observers: Observer) -> Sess
         )
     finally:
         error = sys.exc_info()[1]
-        if error is None or isinstance(error, EXPECTED):  # not while the process is told to end
+        # Not while the process is told to end, and not of a request that was no run.
+        if observer.run and (error is None or isinstance(error, EXPECTED)):
             publish_funnel(observer.reports, settings.dashboard and f"{settings.dashboard}/run/{observer.run}")
 
 
 def _run_until_decided(request: RunRequest) -> Session:
     """Run; where an alarm asks, suspend the flow run. Prefect starts it again with the answer, which is found here."""
     store = request.settings().store
-    approved = {alarm: reason for path in sorted((store / "runs").glob("*.json")) for alarm, reason in _decided(path)}
+    approved = {alarm: reason for path in run_paths(store) for alarm, reason in _decided(path)}
     try:
-        return run_request(request, Watch(request.on_alarm or None, approved), RunLog())
+        return run_request(request, Watch(request.on_alarm or None, approved, can_wait=True), RunLog())
     except AlarmsRaised as raised:
-        if raised.asked:
+        if raised.waits:
+            RunLog().notice('This run waits for an approval: "Resume" asks for a reason and shows the evidence.')
             _answer([alarm.id for alarm in raised.alarms], _evidence(raised, request.settings()))
         raise
 
@@ -142,18 +168,19 @@ def _decided(path: Path) -> list[tuple[str, str]]:
 
     Raises ValueError where the answer is no.
     """
-    record = read_json(path) or {}
-    if record.get("started_by") != _started_by() or record["state"] != "awaiting approval":
+    run = read_run(path)
+    if run.started_by != _started_by() or run.state not in ("awaiting approval", "approved", "refused"):
         return []
+    record = read_json(path)
     if waiting := [alarm for alarm in record["alarms"] if not alarm["decision"]]:
         answer = _answer([alarm["id"] for alarm in waiting], "")
         for alarm in waiting:
-            alarm["decision"] = {"approved": answer.approve, "reason": answer.reason}
-        write_json(path, record)
+            alarm["decision"] = {"approved": answer.approve, "reason": answer.reason.strip()}
+        write_json(path, {**record, "state": "approved" if answer.approve else "refused"})
     decisions = [(alarm["id"], alarm["decision"]) for alarm in record["alarms"]]
     for _, decision in decisions:
         if not decision["approved"]:
-            raise ValueError(f"not approved: {decision['reason']}")
+            raise ValueError(f"not approved: {decision['reason']} (this run has ended; a new one asks again)")
     return [(alarm, decision["reason"]) for alarm, decision in decisions]
 
 
@@ -166,6 +193,7 @@ def _answer(alarms: Sequence[str], evidence: str) -> Approval:
 
 
 def _evidence(raised: AlarmsRaised, settings: Settings) -> str:
+    """Markdown, which Prefect shows above the fields of the form."""
     lines = [f"- {alarm.message}" for alarm in raised.alarms]
     link = f"[The evidence on the dashboard]({settings.dashboard}/run/{raised.run})" if settings.dashboard else ""
     return "\n".join(["This run waits:", "", *lines, "", link or f"Run {raised.run} of the store {settings.store}."])
@@ -212,7 +240,15 @@ def drain() -> None:
 
 
 class RunLog(Lines):
-    """The command line's plain lines in the log of the Prefect run."""
+    """The command line's plain lines in the log of the Prefect run, after one that leads to the dashboard."""
+
+    _is_told = False
+
+    def jobs_named(self, stage: Stage, jobs: Sequence[Job]) -> None:
+        here = current()
+        if not self._is_told and here.settings.dashboard:
+            self.notice(f"on the dashboard: {here.settings.dashboard}/run/{here.record['id']}")
+        self._is_told = True
 
     def notice(self, text: str) -> None:
         get_run_logger().info(text)

@@ -63,8 +63,8 @@ def test_a_bound_re_makes_nothing_and_a_plan_tells_what_would_happen(third, thir
 def test_nobody_is_asked_where_there_is_no_terminal(third, third_copy):
     code, said = stopped(words(third, third_copy, "--on-alarm", "ask"))
     assert code == 4
-    assert "waits for an approval" in said
-    assert records(third_copy)[-1]["state"] == "awaiting approval"
+    assert "nobody is at hand who could approve" in said
+    assert records(third_copy)[-1]["state"] == "alarm"
 
 
 @pytest.mark.parametrize(("typed", "code"), [("known noise\n", 0), ("\n", 4)], ids=["a reason", "none"])

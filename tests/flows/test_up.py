@@ -91,6 +91,7 @@ def test_an_alarm_suspends_the_run_until_somebody_approves_it(up, changes):
     run, state = up.run("sample", changes=strict, workers=2)
     assert (state["type"], state["name"]) == ("PAUSED", "Suspended"), state
     assert up.record(run)["state"] == "awaiting approval"
+    assert subflow_states(up, run) == {"AwaitingApproval"}, "what waits has not failed"
     assert wait_until(lambda: evidence(up, run), 10, 0.3), "the state comes first, then what the form shows"
     shown = evidence(up, run)
     assert "filter_text rejects" in shown
@@ -102,12 +103,28 @@ def test_an_alarm_suspends_the_run_until_somebody_approves_it(up, changes):
     assert refused["status"] == "REJECT", "an approval needs a reason"
     up.ask(f"/api/flow_runs/{run}/resume", {"run_input": {"approve": True, "reason": "help pages repeat themselves"}})
     assert up.end_of(run)["type"] == "COMPLETED", up.worker_log()
+    assert attempts(up, run) == ["approved", "completed"]
+    assert up.ask(f"/api/flow_runs/{run}")["name"].startswith("sample sources.sample.path="), (
+        "named by what was changed"
+    )
     (alarm,) = up.record(run)["alarms"]
     assert alarm["decision"] == {"approved": True, "reason": "help pages repeat themselves"}
     assert up.record(run)["stages"][-1]["stage"] == "select"
     stage, key = alarm["artifact"].split("/")
     (manifest,) = (up.store / "artifacts" / stage).glob(f"{key}*.json")
     assert [entry["decision"] for entry in read_json(manifest)["alarms"]] == [alarm["decision"]]
+
+
+def attempts(up, run):
+    """The states of the records of a flow run's attempts, the first one first."""
+    records = [read_json(path) for path in sorted(up.store.glob("runs/*.json"))]
+    return [record["state"] for record in records if record["started_by"].endswith(run)]
+
+
+def subflow_states(up, run):
+    """How the sub-flows of a flow run ended."""
+    found = up.ask("/api/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [run]}}})
+    return {subflow["state"]["name"] for subflow in found}
 
 
 def evidence(up, run):
@@ -121,7 +138,11 @@ def test_an_alarm_that_is_not_approved_ends_the_run_with_the_reason(up, changes)
     run, state = up.run("sample", changes=strict, workers=2)
     assert state["name"] == "Suspended"
     up.ask(f"/api/flow_runs/{run}/resume", {"run_input": {"approve": False, "reason": "the export was broken"}})
-    assert (up.end_of(run)["type"], up.state(run)["message"]) == ("FAILED", "not approved: the export was broken")
+    assert (up.end_of(run)["type"], up.state(run)["message"]) == (
+        "FAILED",
+        "not approved: the export was broken (this run has ended; a new one asks again)",
+    )
+    assert attempts(up, run) == ["refused"]
     (alarm,) = up.record(run)["alarms"]
     assert alarm["decision"] == {"approved": False, "reason": "the export was broken"}
 

@@ -106,7 +106,11 @@ def upped(folder):
     (folder / "inbox").mkdir()
     port = free_ports()
     words = command("up", "--port", port, "--store", folder / "store")
-    variables = environment(PREFECT_HOME=folder / "prefect", PREFECT_WORKER_QUERY_SECONDS=1)
+    sooner = {
+        "PREFECT_WORKER_QUERY_SECONDS": 1,
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": 5,
+    }  # not after a minute
+    variables = environment(PREFECT_HOME=folder / "prefect", **sooner)
     process = subprocess.Popen(
         words, env=variables, cwd=folder, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
