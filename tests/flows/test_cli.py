@@ -12,6 +12,7 @@ import pytest
 from samples import MODEL, ODD_TEXTS, call, command, environment, write_jsonl
 
 from polylm.flows import cli
+from polylm.tasks.maintenance.lock import alone
 from polylm.tasks.store import Store
 
 LINE = json.dumps({"text": "Some text that is long enough to be a document of its own."})
@@ -170,6 +171,16 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(mistake, tmp_path)
         )
 
 
+def test_a_second_up_over_the_same_database_is_refused(mistake, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    (tmp_path / "prefect").mkdir()
+    with alone(tmp_path / "prefect" / "polylm-up.lock", ""):
+        said = mistake("up", "--port", 18_743, "--store", tmp_path)
+    assert said.startswith(
+        f"another `polylm up` uses Prefect's database in {tmp_path}/prefect: end it, set PREFECT_HOME"
+    )
+
+
 def test_a_database_that_is_no_postgres_is_refused(mistake, tmp_path):
     said = mistake("up", "--port", 18_741, "--postgres", "mysql://x", "--store", tmp_path)
     assert said == "--postgres mysql://x: expected postgresql://USER:PASSWORD@HOST/DATABASE"
@@ -311,6 +322,7 @@ def test_gc_says_what_would_go_and_the_trash_gives_it_back(polylm, third_copy):
     assert polylm("verify", "--store", third_copy)[0] == 0
     _, out, _ = polylm("gc", "--restore", "--store", third_copy, "--json")
     assert json.loads(out)["left"] == 0
+    assert polylm("verify", "--recompute", "", "--store", third_copy)[0] == 2, "an empty share is no share"
     _, out, _ = polylm("verify", "--recompute", "5%", "--store", third_copy)
     assert out.endswith("parts made again, 0 damaged\n")
 

@@ -1,0 +1,69 @@
+"""The `polylm` command. Data goes to stdout, everything else to stderr; `--json` on whatever reads.
+
+Exit codes: 0 well; 1 a run failed; 2 a mistake of the user's; 4 an alarm stopped the run; 5 the store is damaged; 130 and
+143 interrupted: the same command goes on.
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+from polylm.flows.cli import keeping, looking, running
+from polylm.flows.cli.options import app
+
+__all__ = ["app", "keeping", "looking", "main", "running"]  # the commands are there once their modules are imported
+
+
+def main() -> None:
+    """Run the command; turn a user's mistake into one line and exit 2."""
+    try:
+        _main()
+    finally:
+        server = sys.modules.get("polylm.flows.prefect_server")
+        if server is not None and server.is_away():
+            _end_at_once()
+
+
+def _main() -> None:
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(sys.argv[1:])
+    except KeyboardInterrupt:
+        _end("interrupted; the same command goes on from here", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if isinstance(error, OSError):  # a full disk, a folder that may not be written: no trace helps
+            _end(f"{error}; the same command goes on from here", 1)
+        if way_out := getattr(error, "way_out", None):  # of alarms, each of which was told when it was raised
+            _end(way_out, 4)
+        mistake = isinstance(error, ValueError) or getattr(error, "is_mistake", False)
+        if mistake:
+            _end(str(error), 2)
+        if failures := getattr(error, "failures", None):
+            print("\n".join(failure.trace for failure in failures if not failure.lasting), file=sys.stderr)
+            _end(str(error), 1)
+        raise
+
+
+def _end_at_once() -> None:
+    """End without Prefect's own end, which tries for seven seconds to deliver each event to a server that is gone."""
+    error = sys.exc_info()[1]
+    if error is not None and not isinstance(error, SystemExit):
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(error.code or 0) if error is not None else 0)
+
+
+def _terminate(_signal: int, _frame: Any) -> None:
+    if server := sys.modules.get("polylm.flows.prefect_server"):
+        server.let_calls_retry(False)
+    print("terminated; the same command goes on from here", file=sys.stderr)
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _end(message: str, code: int) -> None:
+    print(f"polylm: {message}", file=sys.stderr)
+    raise SystemExit(code)

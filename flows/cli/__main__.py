@@ -1,0 +1,5 @@
+"""`python -m polylm.flows.cli`."""
+
+from polylm.flows.cli import main
+
+main()

@@ -1,0 +1,45 @@
+"""The command's name and the options that several of its commands have."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+# Everything heavier is imported inside the one command that needs it: `polylm --help` takes under half a second.
+if TYPE_CHECKING:
+    from polylm.tasks.settings import Settings
+
+app = App(
+    name="polylm",
+    help="From raw multilingual text to an evaluated, instruction-tuned language model.",
+    version_flags=["--version"],
+    suppress_keyboard_interrupt=False,  # `main` says that the run goes on from there
+)
+
+Sources = Annotated[
+    list[str] | None, Parameter(name="--source", negative="", help="Your own text, NAME=PATH; may be repeated.")
+]
+Changes = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative="", help="Change a field of the recipe, a.b=VALUE; may be repeated."),
+]
+StoreOption = Annotated[
+    Path | None, Parameter(name="--store", help="The folder of artifacts (POLYLM_STORE, else ./store).")
+]
+Workers = Annotated[int | None, Parameter(name="--workers", help="Worker processes (one a core).")]
+OnAlarm = Annotated[
+    Literal["fail", "warn", "ask"] | None,
+    Parameter(name="--on-alarm", help="What an alarm does; by default what the recipe says, on a terminal it asks."),
+]
+Until = Annotated[str | None, Parameter(name="--until", help="The last stage to run.")]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
+
+
+def settings_of(store: Path | None, workers: int | None = None) -> "Settings":
+    """Where and how fast, from options and the environment."""
+    from polylm.tasks.settings import Settings
+
+    if workers is not None and workers < 0:
+        raise ValueError(f"--workers {workers}: expected 0 (this process) or more")
+    given = {"store": store, "workers": workers}
+    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

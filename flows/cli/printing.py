@@ -1,0 +1,60 @@
+"""What commands print: values as JSON, and one line a thing."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from polylm.tasks.maintenance.run_records import Run
+    from polylm.tasks.run import StageReport
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=1, default=str))
+
+
+def short(value: Any, width: int = 32) -> str:
+    text = (
+        f"{value:.6g}"
+        if isinstance(value, float)
+        else value
+        if isinstance(value, str)
+        else json.dumps(value, ensure_ascii=False, default=str)
+    )
+    text = text.replace("\n", " ")
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def as_values(report: "StageReport") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(report)
+
+
+def run_line(run: "Run") -> str:
+    told = run.error.partition("\n")[0]
+    return f"{run.id:36} {run.state:17} {len(run.stages):>2} stages  {run.started_by:12}  {short(told, 100)}".rstrip()
+
+
+def plan_line(report: "StageReport") -> str:
+    todo = len(report.built)
+    count = f"{'' if report.exact else 'at most '}{todo} to build" if todo else "re-used"
+    names = ", ".join(report.built[:6]) + (", ..." if todo > 6 else "")
+    return f"{report.stage:24} {report.jobs:6} jobs  {count:20} {names}".rstrip()
+
+
+def rules_table(rules: list[dict[str, Any]]) -> str:
+    """One line a rule, the broken ones first, in columns."""
+    rows = [
+        (
+            answer["gate"],
+            answer["rule"],
+            f"{short(answer['value'])} {answer['side']} {short(answer['bound'], 40)}",
+            "" if answer["margin"] is None else f"margin {answer['margin']:.4g}",
+            answer["verdict"],
+        )
+        for answer in sorted(rules, key=lambda answer: answer["verdict"] != "broken")
+    ]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

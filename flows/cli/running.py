@@ -1,0 +1,160 @@
+"""Commands that run: recipes, plans, and the servers that stand around them."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from polylm.flows.cli.options import Changes, Json, OnAlarm, Sources, StoreOption, Until, Workers, app, settings_of
+from polylm.flows.cli.printing import as_values, plan_line, print_json
+
+if TYPE_CHECKING:
+    from polylm.flows.alarms import Watch
+    from polylm.tasks.run import Session
+    from polylm.tasks.settings import Settings
+
+
+@app.command
+def run(
+    name: str,
+    *,
+    source: Sources = None,
+    set: Changes = None,
+    store: StoreOption = None,
+    workers: Workers = None,
+    until: Until = None,
+    on_alarm: OnAlarm = None,
+    prefect: Annotated[
+        bool | None, Parameter(help="Through Prefect; by default if its settings name a server.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Run a recipe: build what the store lacks, re-use the rest."""
+    settings = settings_of(store, workers)
+    if _through_prefect(prefect):
+        here = _run_in_prefect(name, settings, {"sources": source or [], "changes": set or []}, until, on_alarm)
+    else:
+        from polylm.flows.everything import start
+        from polylm.flows.progress import observer
+
+        here = start(
+            name,
+            settings,
+            sources=source or [],
+            changes=set or [],
+            until=until,
+            observer=observer(),
+            watch=_watch(on_alarm),
+        )
+    _print_run(here, json)
+
+
+@app.command
+def plan(
+    name: str,
+    *,
+    source: Sources = None,
+    set: Changes = None,
+    store: StoreOption = None,
+    workers: Workers = None,
+    until: Until = None,
+    json: Json = False,
+) -> None:
+    """Say which jobs a run would build; exact up to the first costly job that is missing, "at most" past it."""
+    from polylm.flows.everything import start
+
+    settings = settings_of(store, workers)
+    here = start(name, settings, sources=source or [], changes=set or [], until=until, mode="plan")
+    if json:
+        print_json([as_values(report) for report in here.reports])
+        return
+    for report in here.reports:
+        print(plan_line(report))
+    for alarm in here.record["alarms"]:
+        print(f"alarm: {alarm['message']}")
+    total = sum(len(report.built) for report in here.reports)
+    print(f"{'at most ' if not all(report.exact for report in here.reports) else ''}{total} jobs to build")
+
+
+@app.command
+def up(
+    *,
+    port: Annotated[int, Parameter(help="Of Prefect's UI and API; the dashboard has the next one.")] = 4200,
+    postgres: Annotated[str, Parameter(help="Prefect's database, postgresql://USER:PASSWORD@HOST/NAME.")] = "",
+    store: StoreOption = None,
+) -> None:
+    """Start Prefect with the deployments and their workers, and the dashboard, on 127.0.0.1 until Ctrl-C."""
+    from polylm.flows.up import up as start_all
+
+    start_all(settings_of(store), port, postgres, print)
+
+
+@app.command
+def dashboard(*, port: Annotated[int, Parameter(help="On 127.0.0.1.")] = 4201, store: StoreOption = None) -> None:
+    """Serve the dashboard of a store on 127.0.0.1 until Ctrl-C; it reads only."""
+    from polylm.dashboard.__main__ import serve
+    from polylm.flows.reading import runs_of
+
+    settings = settings_of(store)
+    runs_of(settings.store)  # a slip in the store's name is told here
+    print(f"http://127.0.0.1:{port}")
+    serve(settings, port)
+
+
+def _through_prefect(asked: bool | None) -> bool:
+    from polylm.flows.prefect_server import server_named
+
+    return server_named() if asked is None else asked
+
+
+def _watch(action: Literal["fail", "warn", "ask"] | None) -> "Watch":
+    """What an alarm does: a person at a terminal is asked there, unless an option says otherwise."""
+    from polylm.flows.alarms import Watch
+
+    at_hand = sys.stdin.isatty() and sys.stderr.isatty()
+    return Watch(action or ("ask" if at_hand else None), ask=_approval if at_hand else None)
+
+
+def _approval() -> str | None:
+    """Ask at the terminal: the reason for going on, None to stop."""
+    from rich.console import Console
+
+    typed = Console(stderr=True).input("Go on? Type the reason, which is kept in the run's record; Enter stops: ")
+    return typed.encode("utf-8", "replace").decode().strip() or None
+
+
+def _run_in_prefect(
+    name: str, settings: "Settings", request: dict[str, list[str]], until: str | None, on_alarm: str | None
+) -> "Session":
+    import contextlib
+
+    from polylm.flows.prefect_server import prefect_server, server_named
+    from polylm.flows.progress import observer
+    from polylm.flows.recipes import resolve
+    from polylm.tasks.store import Store
+
+    resolve(name, request["sources"], request["changes"], settings)  # a mistake is told before a server starts
+    store = Store(settings.store).open()
+    with contextlib.nullcontext() if server_named() else prefect_server(store.root / "work" / "prefect-server.log"):
+        from polylm.flows.deployed import RunRequest, run_here  # imports Prefect: after its server's address is set
+
+        form = RunRequest.model_validate(
+            {
+                "recipe": name,
+                **request,
+                "until": until or "",
+                "on_alarm": on_alarm or "",
+                "store": str(settings.store),
+                "workers": settings.workers,
+            }
+        )
+        return run_here(form, observer(), _watch(form.on_alarm or None))
+
+
+def _print_run(here: "Session", as_json: bool) -> None:
+    if as_json:
+        print_json({"run": here.record["id"], "stages": [as_values(report) for report in here.reports]})
+        return
+    from polylm.flows.reading import where_to_look
+
+    print("\n".join(f"{name:16} {text}" for name, text in where_to_look(here).items()))
