@@ -58,7 +58,10 @@ def slurm(
     `memory` (as "64GB") is what Slurm is asked for: count on 0.7 GB a core and what the whole-corpus stages take
     (docs/scaling.md). `interface` is the network card by which workers reach this machine (ib0).
     """
+    ours = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import SLURMCluster
+
+    signal.signal(signal.SIGINT, ours)  # its import gives Ctrl-C a meaning of its own, in the whole process
 
     return SLURMCluster(
         cores=cores,

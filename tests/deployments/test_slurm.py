@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from samples import ROOT, environment
@@ -57,13 +59,14 @@ def test_the_training_script_hands_slurms_warning_on_and_queues_itself_again(tmp
     assert said.splitlines() == ["ready", "ended", "scontrol requeue 7"]
 
 
+@pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="it is not installed: pip install 'polylm[dask]'")
 def test_dask_workers_are_slurm_jobs_of_the_size_that_is_asked_for(tmp_path):
-    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: pip install 'polylm[dask]'")
     cluster = slurm(32, "64GB", "12:00:00", queue="cpu", account="lab", directives=["--exclusive"], logs=str(tmp_path))
     try:
         script = cluster.job_script()
     finally:
         cluster.close()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "Ctrl-C still interrupts"
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     for line in ("-p cpu", "-A lab", "--cpus-per-task=32", "--mem=60G", "-t 12:00:00", "--exclusive"):
         assert f"#SBATCH {line}" in script
