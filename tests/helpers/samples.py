@@ -68,7 +68,7 @@ def environment(**more):
     return {**kept, "PYTHONPATH": str(HELPERS), "PYTHONSAFEPATH": "1", **{k: str(v) for k, v in more.items()}}
 
 
-def call(words, *, code=0, timeout=300, **more):
+def call(words, *, code=0, timeout=1_200, **more):
     """Run a command to its end; its standard output, when its exit code is the expected one."""
     done = subprocess.run(words, env=environment(**more), capture_output=True, text=True, timeout=timeout, cwd=HELPERS)
     assert done.returncode == code, f"{words} exited with {done.returncode}\n{done.stdout}\n{done.stderr}"
