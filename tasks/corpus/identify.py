@@ -1,0 +1,149 @@
+"""From texts to their likeliest languages: fastText, and what it does not know of scripts, points and close pairs."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from polylm.kernels.scripts import POINTS, SCRIPTS, Letters, count_letters
+from polylm.kernels.unicode_classes import code_points
+from polylm.tasks.corpus.close_languages import Evidence, fitted, is_close, log_odds
+from polylm.tasks.corpus.labels import parse_label
+
+UNDETERMINED = "und"  # ISO 639-2
+NO_LIMIT = 1 << 62
+MORE = 8  # labels that are looked at where the first two will not do
+
+Likeliest = tuple[str | None, float | None, str | None, float | None]
+Guess = tuple[str, float]  # a language and how likely it is
+Predict = Callable[[str, int, float, str], Sequence[tuple[float, str]]]
+
+
+class Found(NamedTuple):
+    """What a text was found to be in."""
+
+    language: str
+    confidence: float
+    runner_up: str | None
+    runner_up_confidence: float | None
+    script: str | None  # ISO 15924; None where there are no letters
+    script_share: float  # of the letters
+
+
+def identify(predict: Predict, texts: pa.Array, chars: int, sure: float) -> list[Found]:
+    """The languages of texts (no nulls) by their first `chars` characters, and by all where that is not `sure`."""
+    heads = pc.utf8_slice_codeunits(texts, 0, chars)
+    found = _read(predict, heads)
+    if doubted := [row for row, one in enumerate(found) if one.confidence < sure]:
+        longer = pc.utf8_length(texts.take(pa.array(doubted))).to_numpy() > chars
+        again = [row for row, is_longer in zip(doubted, longer, strict=True) if is_longer]
+        for row, one in zip(again, _read(predict, texts.take(pa.array(again, pa.int64()))), strict=True):
+            found[row] = one
+    return found
+
+
+def fasttext_line(text: str) -> str:
+    """A text as one line of fastText's: a newline or its token `</s>` would end it there, unseen."""
+    return text.replace("\n", " ").replace("</s>", " ") + "\n"
+
+
+@lru_cache(maxsize=2)
+def load_model(path: str | Path) -> Any:
+    import fasttext  # costs a second, and only workers of this stage need it
+
+    return fasttext.load_model(str(path))
+
+
+def two_likeliest(predict: Predict, text: str | None, chars: int) -> Likeliest:
+    """The labels and confidences of the two likeliest languages of the first `chars` characters; all None for no text."""
+    if text is None:
+        return None, None, None, None
+    return _read(predict, pa.array([text[:chars]], pa.string()))[0][:4]
+
+
+def _read(predict: Predict, texts: pa.Array) -> list[Found]:
+    letters = count_letters(texts, NO_LIMIT)
+    lines = _lines(texts, letters)
+    totals = letters.scripts.sum(axis=1)
+    main = letters.scripts.argmax(axis=1)
+    shares = letters.scripts[np.arange(len(main)), main] / np.maximum(totals, 1)
+    found = []
+    for row, line in enumerate(lines):
+        if not totals[row]:
+            found.append(_NOTHING)
+            continue
+        guesses = _guesses(predict, line, letters.scripts[row], int(totals[row]))
+        (first, score), (second, other) = guesses[0], guesses[1] if len(guesses) > 1 else (None, None)
+        found.append(Found(first, score, second, other, SCRIPTS[main[row]], float(shares[row])))
+    return found
+
+
+def _lines(texts: pa.Array, letters: Letters) -> list[str]:
+    """The texts as the model is to see them: one line, without points, and not all in capitals."""
+    lines = texts.to_pylist()
+    for row in np.flatnonzero(letters.points):
+        lines[row] = _POINTS.sub("", lines[row])
+    cased = letters.scripts[:, _CASED].sum(axis=1)
+    for row in np.flatnonzero(2 * letters.upper > cased):
+        lines[row] = lines[row].lower()
+    return [fasttext_line(line) for line in lines]
+
+
+def _guesses(predict: Predict, line: str, letters: NDArray[np.uint32], total: int) -> list[Guess]:
+    """The likeliest languages, likeliest first; `und` alone where none is written in the text's letters."""
+    found = predict(line, 2, 0.0, "strict")
+    labels = [parse_label(label) for _, label in found]
+    if len(labels) == 2 and labels[0].language != labels[1].language and _fits(labels[0].scripts, letters, total):
+        guesses = [(label.language, min(score, 1.0)) for label, (score, _) in zip(labels, found, strict=True)]
+    else:
+        guesses = _written(predict(line, MORE, 0.0, "strict"), letters, total)
+    if len(guesses) > 1 and guesses[1][1] >= _SLIGHT and is_close(guesses[0][0], guesses[1][0]):
+        guesses[:2] = _weighed(guesses[0], guesses[1], _evidence(line, letters))
+    return guesses or [(UNDETERMINED, 0.0)]
+
+
+def _written(found: Sequence[tuple[float, str]], letters: NDArray[np.uint32], total: int) -> list[Guess]:
+    """The languages that may be written in such letters; labels of one language together."""
+    scores: dict[str, float] = {}
+    for score, name in found:
+        label = parse_label(name)
+        if _fits(label.scripts, letters, total):
+            scores[label.language] = min(1.0, scores.get(label.language, 0.0) + score)
+    return sorted(scores.items(), key=lambda guess: -guess[1])
+
+
+def _fits(scripts: frozenset[str], letters: NDArray[np.uint32], total: int) -> bool:
+    return not scripts or int(letters[_columns(scripts)].sum()) >= fitted()["script_share"] * total
+
+
+def _weighed(first: Guess, second: Guess, evidence: Evidence) -> list[Guess]:
+    """Two close languages after the evidence: their sum stays, the model's odds are multiplied by the evidence's."""
+    (a, score_a), (b, score_b) = first, second
+    odds = math.log(score_a / max(score_b, 1e-6)) + log_odds(a, b, evidence)
+    share = 1 / (1 + math.exp(-odds))
+    both = min(1.0, score_a + score_b)
+    return sorted([(a, both * share), (b, both * (1 - share))], key=lambda guess: -guess[1])
+
+
+def _evidence(line: str, letters: NDArray[np.uint32]) -> Evidence:
+    return Evidence(line, int(letters[_HAN]), int(letters[_KANA].sum()))
+
+
+@cache
+def _columns(scripts: frozenset[str]) -> NDArray[np.int64]:
+    return np.array([SCRIPTS.index(name) for name in sorted(scripts) if name in SCRIPTS], np.int64)
+
+
+_NOTHING = Found(UNDETERMINED, 0.0, None, None, None, 0.0)
+_SLIGHT = 0.005  # a runner-up below is not worth a second look
+_POINTS = re.compile("[" + "".join(map(chr, code_points(POINTS))) + "]+")
+_CASED = _columns(frozenset({"Latn", "Cyrl", "Grek", "Armn"}))
+_HAN = SCRIPTS.index("Hani")
+_KANA = _columns(frozenset({"Hira", "Kana"}))
