@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from polylm.kernels.scripts import POINTS, SCRIPTS, Letters, count_letters
 from polylm.kernels.unicode_classes import code_points
-from polylm.tasks.corpus.close_languages import Evidence, fitted, is_close, log_odds
+from polylm.tasks.corpus.close_languages import MANY_KANA, Evidence, fitted, is_close, log_odds
 from polylm.tasks.corpus.labels import parse_label
 
 UNDETERMINED = "und"  # ISO 639-2
@@ -33,7 +34,7 @@ class Found(NamedTuple):
     confidence: float
     runner_up: str | None
     runner_up_confidence: float | None
-    script: str | None  # ISO 15924; None where there are no letters
+    script: str | None  # of most letters, by ISO 15924, Jpan for Han with kana; None where there are no letters
     script_share: float  # of the letters
 
 
@@ -71,23 +72,35 @@ def two_likeliest(predict: Predict, text: str | None, chars: int) -> Likeliest:
 def _read(predict: Predict, texts: pa.Array) -> list[Found]:
     letters = count_letters(texts, NO_LIMIT)
     lines = _lines(texts, letters)
-    totals = letters.scripts.sum(axis=1)
-    main = letters.scripts.argmax(axis=1)
-    shares = letters.scripts[np.arange(len(main)), main] / np.maximum(totals, 1)
+    totals = letters.scripts.sum(axis=1).tolist()
     found = []
-    for row, line in enumerate(lines):
-        if not totals[row]:
+    for line, own, total, script in zip(lines, letters.scripts, totals, _scripts(letters.scripts), strict=True):
+        if total:
+            (language, score), *rest = _guesses(predict, line, own, total)
+            second, other = rest[0] if rest else (None, None)
+            found.append(Found(language, score, second, other, *script))
+        else:
             found.append(_NOTHING)
-            continue
-        guesses = _guesses(predict, line, letters.scripts[row], int(totals[row]))
-        (first, score), (second, other) = guesses[0], guesses[1] if len(guesses) > 1 else (None, None)
-        found.append(Found(first, score, second, other, SCRIPTS[main[row]], float(shares[row])))
     return found
 
 
+def _scripts(letters: NDArray[np.uint32]) -> list[tuple[str, float]]:
+    """The script of most letters of every row, and how many of them; kana and the Han beside it are Japanese."""
+    kana, han = letters[:, _KANA].sum(axis=1), letters[:, _HAN]
+    japanese = np.where(kana >= np.maximum(1, MANY_KANA * (kana + han)), kana + han, 0)
+    others = letters.copy()
+    others[np.ix_(japanese > 0, _columns(_JAPANESE))] = 0
+    every = np.column_stack([others, japanese])
+    main = every.argmax(axis=1)
+    shares = every[np.arange(len(main)), main] / np.maximum(1, every.sum(axis=1))
+    return [(_NAMES[place], share) for place, share in zip(main.tolist(), shares.tolist(), strict=True)]
+
+
 def _lines(texts: pa.Array, letters: Letters) -> list[str]:
-    """The texts as the model is to see them: one line, without points, and not all in capitals."""
+    """The texts as the model is to see them: one line, composed (NFC), without points, and not all in capitals."""
     lines = texts.to_pylist()
+    for row in np.flatnonzero(letters.accents):
+        lines[row] = unicodedata.normalize("NFC", lines[row])
     for row in np.flatnonzero(letters.points):
         lines[row] = _POINTS.sub("", lines[row])
     cased = letters.scripts[:, _CASED].sum(axis=1)
@@ -142,8 +155,10 @@ def _columns(scripts: frozenset[str]) -> NDArray[np.int64]:
 
 
 _NOTHING = Found(UNDETERMINED, 0.0, None, None, None, 0.0)
+_NAMES = (*SCRIPTS, "Jpan")
 _SLIGHT = 0.005  # a runner-up below is not worth a second look
 _POINTS = re.compile("[" + "".join(map(chr, code_points(POINTS))) + "]+")
 _CASED = _columns(frozenset({"Latn", "Cyrl", "Grek", "Armn"}))
 _HAN = SCRIPTS.index("Hani")
+_JAPANESE = frozenset({"Hani", "Hira", "Kana"})
 _KANA = _columns(frozenset({"Hira", "Kana"}))
