@@ -20,6 +20,7 @@ from polylm.tasks.corpus.labels import parse_label
 
 UNDETERMINED = "und"  # ISO 639-2
 NO_LIMIT = 1 << 62
+ROWS = 4_096  # of which letters are counted at once
 MORE = 8  # labels that are looked at where the first two will not do
 
 Likeliest = tuple[str | None, float | None, str | None, float | None]
@@ -38,16 +39,13 @@ class Found(NamedTuple):
     script_share: float  # of the letters
 
 
-def identify(predict: Predict, texts: pa.Array, chars: int, sure: float) -> list[Found]:
-    """The languages of texts (no nulls) by their first `chars` characters, and by all where that is not `sure`."""
-    heads = pc.utf8_slice_codeunits(texts, 0, chars)
-    found = _read(predict, heads)
-    if doubted := [row for row, one in enumerate(found) if one.confidence < sure]:
-        longer = pc.utf8_length(texts.take(pa.array(doubted))).to_numpy() > chars
-        again = [row for row, is_longer in zip(doubted, longer, strict=True) if is_longer]
-        for row, one in zip(again, _read(predict, texts.take(pa.array(again, pa.int64()))), strict=True):
-            found[row] = one
-    return found
+def identify(predict: Predict, texts: pa.Array, chars: int, sure: float, whole: int) -> list[Found]:
+    """The languages of texts (no nulls) by their first `chars` characters; by `whole` where that is not `sure`.
+
+    Memory: the texts as Python's strings, 2 kB a row for `ROWS` rows, and 40 bytes a character of the longest one seen.
+    """
+    starts = range(0, len(texts), ROWS)
+    return [one for start in starts for one in _identify(predict, texts.slice(start, ROWS), chars, sure, whole)]
 
 
 def fasttext_line(text: str) -> str:
@@ -67,6 +65,17 @@ def two_likeliest(predict: Predict, text: str | None, chars: int) -> Likeliest:
     if text is None:
         return None, None, None, None
     return _read(predict, pa.array([text[:chars]], pa.string()))[0][:4]
+
+
+def _identify(predict: Predict, texts: pa.Array, chars: int, sure: float, whole: int) -> list[Found]:
+    found = _read(predict, pc.utf8_slice_codeunits(texts, 0, chars))
+    doubted = pa.array([row for row, one in enumerate(found) if one.confidence < sure], pa.int64())
+    if len(doubted):
+        again = doubted.filter(pc.greater(pc.utf8_length(texts.take(doubted)), chars))
+        longer = pc.utf8_slice_codeunits(texts.take(again), 0, whole)
+        for row, one in zip(again.to_pylist(), _read(predict, longer), strict=True):
+            found[row] = one
+    return found
 
 
 def _read(predict: Predict, texts: pa.Array) -> list[Found]:

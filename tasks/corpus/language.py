@@ -40,6 +40,9 @@ class LanguageParams(Params):
     sure: float = Field(
         0.5, ge=0, le=1, description="Below it the model sees the whole text; 0: never.", source="CCNet's floor"
     )
+    whole_chars: int = Field(
+        1_000_000, ge=1, description="Characters that stand for the whole text.", source="fastText takes 40 bytes each"
+    )
 
 
 class WantedParams(Params):
@@ -71,7 +74,7 @@ class FloorParams(Params):
     libraries=["fasttext-modern", "unicodedata"],
 )
 def identify_language(rows: Rows, params: LanguageParams, model: Path) -> Columns:
-    """Label every document with the two likeliest languages of a fastText model (lid.176 by default), and its script.
+    """Label every document with its script and the two likeliest languages of a fastText model (lid.176 by default).
 
     The margin is the difference of the two confidences. The script is that of most letters, `script_share` how many of them.
     A text that the model has no answer for, or none that is written in the text's letters, is `und` (undetermined, ISO 639-2),
@@ -79,7 +82,9 @@ def identify_language(rows: Rows, params: LanguageParams, model: Path) -> Column
     """
     predict, texts = load_model(str(model)).f.predict, rows["text"]
     batches = normalize.row_batches(texts.drop_null(), BATCH_BYTES)
-    found = [one for batch in batches for one in identify(predict, batch, params.chars, params.sure)]
+    found = [
+        one for batch in batches for one in identify(predict, batch, params.chars, params.sure, params.whole_chars)
+    ]
     places = _places(texts)
     columns = zip(*found, strict=True) if found else [[] for _ in Found._fields]
     return {name: _column(name, list(values)).take(places) for name, values in zip(Found._fields, columns, strict=True)}
@@ -95,7 +100,6 @@ def want_languages(rows: Rows, params: WantedParams) -> Rules:
     reads=["language", "confidence"],
     writes={"language": pa.string(), "documents": pa.int64(), "median": pa.float64(), "floor": pa.float64()},
     cheap=True,
-    version=2,
 )
 def fit_language_floors(corpus: Corpus, params: FloorParams) -> pa.Table:
     """Fit each language's lowest confidence as FineWeb2 does: clip(median - standard deviation, 0.3, 0.9).

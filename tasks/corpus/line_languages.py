@@ -55,7 +55,7 @@ def _counts(predict: Predict, texts: pa.Array, params: LineLanguageParams) -> It
     lengths = pc.utf8_length(lines).to_numpy()
     labels: list[str | None] = [None] * len(lines)
     asked = np.flatnonzero(lengths >= params.min_chars)
-    found = identify(predict, lines.take(pa.array(asked)), params.chars, 0.0)
+    found = identify(predict, lines.take(pa.array(asked)), params.chars, 0.0, params.chars)
     for place, one in zip(asked.tolist(), found, strict=True):
         labels[place] = one.language if one.confidence >= params.sure else None
     begin = 0
