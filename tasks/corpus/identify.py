@@ -85,7 +85,7 @@ def _read(predict: Predict, texts: pa.Array) -> list[Found]:
     found = []
     for line, own, total, script in zip(lines, letters.scripts, totals, _scripts(letters.scripts), strict=True):
         if total:
-            (language, score), *rest = _guesses(predict, line, own, total)
+            (language, score), *rest = _guesses(predict, line, own, total, _OWN.get(script[0], script[0]))
             second, other = rest[0] if rest else (None, None)
             found.append(Found(language, score, second, other, *script))
         else:
@@ -118,11 +118,13 @@ def _lines(texts: pa.Array, letters: Letters) -> list[str]:
     return [fasttext_line(line) for line in lines]
 
 
-def _guesses(predict: Predict, line: str, letters: NDArray[np.uint32], total: int) -> list[Guess]:
+def _guesses(predict: Predict, line: str, letters: NDArray[np.uint32], total: int, script: str) -> list[Guess]:
     """The likeliest languages, likeliest first; `und` alone where none is written in the text's letters."""
     found = predict(line, 2, 0.0, "strict")
     labels = [parse_label(label) for _, label in found]
-    if len(labels) == 2 and labels[0].language != labels[1].language and _fits(labels[0].scripts, letters, total):
+    distinct = len(labels) == 2 and labels[0].language != labels[1].language
+    # That the script of most letters is the label's is the cheap answer, and nearly always the answer.
+    if distinct and (script in labels[0].scripts or _fits(labels[0].scripts, letters, total)):
         guesses = [(label.language, min(score, 1.0)) for label, (score, _) in zip(labels, found, strict=True)]
     else:
         guesses = _written(predict(line, MORE, 0.0, "strict"), letters, total)
@@ -149,13 +151,14 @@ def _weighed(first: Guess, second: Guess, evidence: Evidence) -> list[Guess]:
     """Two close languages after the evidence: their sum stays, the model's odds are multiplied by the evidence's."""
     (a, score_a), (b, score_b) = first, second
     odds = math.log(score_a / max(score_b, 1e-6)) + log_odds(a, b, evidence)
-    share = 1 / (1 + math.exp(-odds))
+    share = 1 / (1 + math.exp(-min(50.0, max(-50.0, odds))))
     both = min(1.0, score_a + score_b)
     return sorted([(a, both * share), (b, both * (1 - share))], key=lambda guess: -guess[1])
 
 
 def _evidence(line: str, letters: NDArray[np.uint32]) -> Evidence:
-    return Evidence(line, int(letters[_HAN]), int(letters[_KANA].sum()))
+    han, kana = int(letters[_HAN]), sum(letters[_KANA].tolist())
+    return Evidence(line, han, kana)
 
 
 @cache
@@ -165,6 +168,7 @@ def _columns(scripts: frozenset[str]) -> NDArray[np.int64]:
 
 _NOTHING = Found(UNDETERMINED, 0.0, None, None, None, 0.0)
 _NAMES = (*SCRIPTS, "Jpan")
+_OWN = {"Jpan": "Hira"}  # the script that labels have
 _SLIGHT = 0.005  # a runner-up below is not worth a second look
 _POINTS = re.compile("[" + "".join(map(chr, code_points(POINTS))) + "]+")
 _CASED = _columns(frozenset({"Latn", "Cyrl", "Grek", "Armn"}))

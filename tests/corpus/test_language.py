@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import MODEL, write_jsonl
+from samples import MODEL, ODD_TEXTS, write_jsonl
 
+from polylm.tasks.corpus.close_languages import Evidence, log_odds
 from polylm.tasks.corpus.labels import parse_label
 from polylm.tasks.corpus.language import (
     LANGUAGES,
@@ -265,3 +266,22 @@ def test_paragraphs_of_the_universal_declaration_are_labelled_right_among_all_17
     wrong = [(said, label, text[:40]) for (said, text), label in zip(texts, found, strict=True) if said != label]
     assert len(texts) > 1_000
     assert len(wrong) <= 0.005 * len(texts), wrong
+
+
+@needs_model
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=30) | st.sampled_from(ODD_TEXTS), max_size=6))
+def test_any_text_has_a_label_and_neighbours_do_not_matter(texts):
+    together = found_in(texts)
+    assert together == [one for text in texts for one in found_in([text])]
+    assert all(0 <= one["confidence"] <= 1 and one["language"] for one in together)
+
+
+@needs_model
+def test_evidence_of_a_long_text_does_not_overflow():
+    assert labels_of(["في ذلك الصباح كان الميناء هادئا. " * 40_000], sure=1.0) == ["ar"]
+    assert evidence_of_persian("پ" * 10) > 0 > evidence_of_persian("ا" * 100_000)
+
+
+def evidence_of_persian(text):
+    return log_odds("fa", "ar", Evidence(text))
