@@ -52,18 +52,14 @@ class WantedParams(Params):
 
 
 class FloorParams(Params):
-    lowest: float = Field(
-        0.3, ge=0, le=1, description="No adaptive floor is below.", source="FineWeb2 (arXiv 2506.20920)"
-    )
-    highest: float = Field(
-        0.9, ge=0, le=1, description="No adaptive floor is above.", source="FineWeb2 (arXiv 2506.20920)"
-    )
+    lowest: float = Field(0.3, ge=0, le=1, description="No floor is below.", source="FineWeb2 (arXiv 2506.20920)")
+    highest: float = Field(0.9, ge=0, le=1, description="No floor is above.", source="FineWeb2 (arXiv 2506.20920)")
     kind: Literal["adaptive", "fixed"] = Field(
         "adaptive", description="From each language's own confidences, or one for all.", source="FineWeb2; CCNet"
     )
     fixed: float = Field(0.5, ge=0, le=1, description="The fixed floor.", source="CCNet (arXiv 1911.00359)")
     own: dict[str, Annotated[float, pydantic.Field(ge=0, le=1)]] = Field(
-        {}, description="Floors by language that go before either kind."
+        {}, description="Floors by language that go before either kind and both bounds."
     )
 
 
