@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from polylm.flows.alarms import Watch
 from polylm.flows.recipes import Recipe
 from polylm.tasks.corpus.counts import count_labels, count_survivors
+from polylm.tasks.corpus.declared import check_declared, read_declared
 from polylm.tasks.corpus.duplicates import (
     choose_keepers,
     drop_duplicates,
@@ -14,6 +15,7 @@ from polylm.tasks.corpus.duplicates import (
     verify_clusters,
 )
 from polylm.tasks.corpus.language import fit_language_floors, identify_language, keep_sure, want_languages
+from polylm.tasks.corpus.line_languages import measure_line_languages
 from polylm.tasks.corpus.quality import (
     filter_quality,
     fit_quality_cutoffs,
@@ -49,11 +51,14 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     """From raw files to a corpus with a verdict on every document."""
     raw = run(ingest, recipe.ingest, Sources(recipe.sources))
     docs, about = run(clean, recipe.clean, raw), raw.without("text")
-    language = run(identify_language, recipe.language, docs, adopt(recipe.language_model))
+    language_model = adopt(recipe.language_model)
+    language = run(identify_language, recipe.language, docs, language_model)
     wanted = (run(drop_empty, NoParams(), docs), run(want_languages, recipe.wanted, language))
     labels = run(count_labels, NoParams(), language)
     watch.gates(recipe.alarms, wanted)
     watch.labels(recipe.alarms, labels)
+    if recipe.measure_lines:
+        run(measure_line_languages, recipe.lines, docs, language_model, where=wanted)
     split = run(assign_split, recipe.split, docs, about, where=wanted)
     text = run(measure_text, recipe.statistics, docs, language, where=wanted)
     models = run(train_quality_models, recipe.quality_models, about, docs, language, where=wanted)
@@ -68,6 +73,9 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
         run(filter_text, recipe.text, docs, text, language),
         run(filter_quality, NoParams(), language, quality, run(fit_quality_cutoffs, recipe.cutoffs, language, quality)),
     )
+    if recipe.judge_declarations:
+        declared = run(read_declared, recipe.declared, about, language_model)
+        gates = (*gates, run(check_declared, recipe.contradiction, language, declared))
     keepers = run(choose_keepers, NoParams(), docs, clusters, where=gates)
     gates = (*gates, run(drop_duplicates, NoParams(), docs, keepers))
     watch.gates(recipe.alarms, gates)

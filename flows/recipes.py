@@ -14,8 +14,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from polylm.flows.alarms import AlarmParams
+from polylm.tasks.corpus.declared import CheckDeclaredParams, ReadDeclaredParams
 from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
+from polylm.tasks.corpus.line_languages import LineLanguageParams
 from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
 from polylm.tasks.corpus.split import SplitParams
 from polylm.tasks.corpus.text import StatisticsParams, TextParams
@@ -84,6 +86,13 @@ class Recipe(Params):
     language: LanguageParams = Field(LanguageParams(), description="How languages are identified.")
     wanted: WantedParams = Field(WantedParams(), description="Which languages stay.")
     floors: FloorParams = Field(FloorParams(), description="How sure a label must be.")
+    judge_declarations: bool = Field(False, description="Reject what is not in the language that its source declares.")
+    declared: ReadDeclaredParams = Field(ReadDeclaredParams(), description="Where declarations are found.")
+    contradiction: CheckDeclaredParams = Field(
+        CheckDeclaredParams(), description="How much doubt a declaration stands."
+    )
+    measure_lines: bool = Field(False, description="Measure the languages of every document's lines.")
+    lines: LineLanguageParams = Field(LineLanguageParams(), description="How lines are identified.")
     statistics: StatisticsParams = Field(StatisticsParams(), description="What is counted in texts.")
     text: TextParams = Field(TextParams(), description="Thresholds of the rules for texts.")
     quality_models: QualityModelParams = Field(QualityModelParams(), description="The 5-gram models.")
