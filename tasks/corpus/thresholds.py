@@ -1,0 +1,321 @@
+"""Stop words and thresholds for languages that nobody published any for, derived from the corpus's own clean text.
+
+Clean text is what the recipe's reference kinds are, as for the quality models. FineWeb2 (arXiv 2506.20920) derives its
+thresholds so, and names its methods: a quantile, the worst tenth, mean and standard deviation, the ratio of medians.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from polylm.kernels import normalize
+from polylm.kernels.words import segment
+from polylm.tasks.corpus.language import BATCH_BYTES, places_by_language
+from polylm.tasks.corpus.rule_sets import rule_set, sane_range
+from polylm.tasks.corpus.text import JUDGED, StatisticsParams
+from polylm.tasks.corpus.text_rules import RULES, value_of
+from polylm.tasks.stage import Corpus, Field, Params, Rows, files
+
+STOP_WORDS = {"language": pa.string(), "word": pa.string(), "share": pa.float64()}
+THRESHOLDS = {
+    "language": pa.string(),
+    "rule": pa.string(),
+    "method": pa.string(),
+    "threshold": pa.float64(),
+    "chosen": pa.bool_(),
+    "note": pa.string(),
+    "references": pa.int64(),
+    "references_removed": pa.int64(),
+    "others": pa.int64(),
+    "others_removed": pa.int64(),
+}
+Method = Literal["quantile", "tail", "mean_std", "median_ratio", "english"]
+METHODS: tuple[Method, ...] = ("quantile", "tail", "mean_std", "median_ratio", "english")
+DERIVED = tuple(rule for rule, about in RULES.items() if about.derived)
+STOP_RULE, STOP_MINIMUM = "gopher_enough_stop_words", 2  # as FineWeb2 has it in every language
+_STEPS_A_DOUBLING = 256  # of a histogram: a step is 0.3 % of a value
+_SMALLEST = 1e-6
+
+Histogram: TypeAlias = dict[int, int]  # how often each step occurs; step 0 is the value 0
+
+
+class StopWordParams(Params):
+    languages: tuple[str, ...] = Field(
+        (), description="Languages to fit; the flow adds wanted ones without a list.", source="ours"
+    )
+    reference_kinds: tuple[str, ...] = Field(
+        ("doc", "book"), description="Kinds of documents that read well.", source="ours, as for the quality models"
+    )
+    min_share: float = Field(
+        0.008,
+        gt=0,
+        lt=1,
+        description="Least share of all words.",
+        source="FineWeb2 (arXiv 2506.20920), reported as 0.8 %",
+    )
+    min_words: int = Field(
+        8, ge=1, description="The commonest that are taken anyway.", source="FineWeb2's shortest lists"
+    )
+    min_reference_bytes: int = Field(20_000, ge=1, description="With less there are none.", unit="bytes", source="ours")
+    max_reference_bytes: int = Field(
+        8_000_000,
+        ge=1,
+        description="Of a language, in the order of parts; the rest is not read.",
+        unit="bytes",
+        source="ours",
+    )
+
+    def for_wanted(self, wanted: tuple[str, ...], statistics: StatisticsParams) -> "StopWordParams":
+        """The same for all wanted languages that nobody published stop words of, too."""
+        missing = [language for language in wanted if language not in statistics.stop_words]
+        return self.model_copy(update={"languages": tuple(dict.fromkeys([*self.languages, *missing]))})
+
+
+class ThresholdParams(Params):
+    reference_kinds: tuple[str, ...] = Field(
+        ("doc", "book"), description="Kinds of documents that read well.", source="ours, as for the quality models"
+    )
+    min_references: int = Field(
+        100, ge=1, description="Of a language; with fewer nothing is derived.", unit="documents", source="ours"
+    )
+    method: Method = Field("quantile", description="Which candidate is chosen.", source="ours, docs/benchmarks.md")
+    quantile: float = Field(
+        0.01, gt=0, lt=0.5, description="Share of the reference that a rule removes.", source="ours"
+    )
+    tail: float = Field(0.10, gt=0, lt=0.5, description="The same for the method `tail`.", source="FineWeb2's 10Tail")
+    deviations: float = Field(
+        3.0, gt=0, description="Standard deviations from the mean.", source="ours; FineWeb2's MeanStd gives no number"
+    )
+
+
+@files(
+    reads=["text", "language", "kind"],
+    writes=STOP_WORDS,
+    cheap=True,
+    version=1,
+    libraries=["rjieba", "nlpo3", "mecab-python3", "ipadic", "unicodedata"],
+)
+def fit_stop_words(corpus: Corpus, params: StopWordParams) -> pa.Table:
+    """Take the commonest words of each language's clean text as its stop words, for languages without a published list.
+
+    Words of letters only, counted as the rules will; English ones are left out of other languages, as FineWeb2 does.
+    Where no language is asked for, nothing is read. Memory: one part, and the distinct words of `max_reference_bytes`.
+    """
+    words: dict[str, Counter[str]] = {language: Counter() for language in params.languages}
+    sizes = dict.fromkeys(params.languages, 0)
+    for rows in corpus if params.languages else ():
+        for language in params.languages:
+            for texts in _reference_texts(rows, language, params.reference_kinds):
+                if sizes[language] < params.max_reference_bytes:
+                    sizes[language] += texts.nbytes
+                    words[language].update(_words(texts, language))
+        if min(sizes.values()) >= params.max_reference_bytes:
+            break
+    found = [
+        (language, word, round(share, 6))
+        for language, counts in words.items()
+        if sizes[language] >= params.min_reference_bytes
+        for word, share in _commonest(counts, params)
+    ]
+    return pa.table(
+        {name: [row[at] for row in found] for at, name in enumerate(STOP_WORDS)}, pa.schema(list(STOP_WORDS.items()))
+    )
+
+
+@files(reads=["language", "kind", *JUDGED], writes=THRESHOLDS, cheap=True, version=1)
+def fit_thresholds(corpus: Corpus, params: ThresholdParams) -> pa.Table:
+    """Derive every rule's threshold in every language from its clean text, by each method, with what it would remove.
+
+    One candidate a rule is chosen, within sane bounds; the gate takes it where its language has no threshold of its own.
+    From integer histograms in steps of 0.3 %, so that the order of parts cannot change a digit. Memory: 100 bytes a step
+    that occurs, at most 200 kB a language and rule.
+    """
+    clean: dict[str, dict[str, Histogram]] = {}
+    others: dict[str, dict[str, Histogram]] = {}
+    for rows in corpus:
+        is_reference = np.isin(np.asarray(rows["kind"].fill_null("")), params.reference_kinds)
+        values = _values(rows)
+        for language, places in places_by_language(rows["language"]).items():
+            reference = is_reference[places]
+            for found, chosen in ((clean, places[reference]), (others, places[~reference])):
+                _add(found.setdefault(language, {}), values, chosen)
+    table = [
+        {"language": language, **row}
+        for language in sorted(clean)
+        if _documents(clean[language]) >= params.min_references
+        for row in _candidates(clean[language], others.get(language, {}), clean.get("en", {}), params)
+    ]
+    return pa.Table.from_pylist(table, pa.schema(list(THRESHOLDS.items())))
+
+
+def threshold_at(histogram: Mapping[int, int], share: float, *, side: str) -> float | None:
+    """The bound beyond which at most `share` of the values lie: the edge of a step; None of no values."""
+    steps = sorted(histogram, reverse=side == "max")
+    room, allowed = share * sum(histogram.values()), 0
+    for step in steps:
+        allowed += histogram[step]
+        if allowed > room:
+            return _upper(step) if side == "max" else _lower(step)
+    return None
+
+
+def removed(histogram: Mapping[int, int], threshold: float | None, *, side: str) -> int:
+    """How many values break a threshold; those of the step that it stands in are not counted."""
+    if threshold is None:
+        return 0
+    if side == "max":
+        return sum(count for step, count in histogram.items() if _lower(step) > threshold)
+    return sum(count for step, count in histogram.items() if _upper(step) <= threshold)
+
+
+def _reference_texts(rows: Rows, language: str, kinds: tuple[str, ...]) -> Iterator[pa.Array]:
+    wanted = np.zeros(len(rows["text"]), np.bool_)
+    wanted[places_by_language(rows["language"]).get(language, [])] = True
+    wanted &= np.isin(np.asarray(rows["kind"].fill_null("")), kinds) & np.asarray(rows["text"].is_valid())
+    yield from normalize.row_batches(rows["text"].filter(pa.array(wanted)), BATCH_BYTES)
+
+
+def _words(texts: pa.Array, language: str) -> list[str]:
+    spans = segment(texts, language)
+    return [bytes(spans.data[a:b]).decode() for a, b in zip(spans.starts.tolist(), spans.stops.tolist(), strict=True)]
+
+
+def _commonest(counts: Counter[str], params: StopWordParams) -> list[tuple[str, float]]:
+    """Words of letters and marks with their shares, the commonest first."""
+    total, english = sum(counts.values()), set(rule_set("fineweb", "en").stop_words)
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    shares = [(word, count / total) for word, count in ordered if _is_word(word) and word not in english]
+    return [pair for place, pair in enumerate(shares) if place < params.min_words or pair[1] >= params.min_share]
+
+
+def _is_word(word: str) -> bool:
+    """Letters, with the marks that many scripts write vowels as."""
+    return any(map(str.isalpha, word)) and not any(c.isdecimal() or c.isspace() or c in ".,'@_-/" for c in word)
+
+
+def _values(rows: Rows) -> dict[str, NDArray[np.float64]]:
+    columns = {name: rows[name].cast(pa.float64()).fill_null(np.nan).to_numpy() for name in JUDGED}
+    return {rule: value_of(rule, columns) for rule in (*DERIVED, STOP_RULE)}
+
+
+def _add(
+    histograms: dict[str, Histogram], values: Mapping[str, NDArray[np.float64]], places: NDArray[np.int64]
+) -> None:
+    for rule, all_values in values.items():
+        own = all_values[places]
+        steps, counts = np.unique(_steps(own[~np.isnan(own)]), return_counts=True)
+        histogram = histograms.setdefault(rule, {})
+        for step, count in zip(steps.tolist(), counts.tolist(), strict=True):
+            histogram[step] = histogram.get(step, 0) + count
+
+
+def _steps(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """0 for 0, else the number of the step on a scale of logarithms."""
+    scaled = np.log2(np.maximum(values, _SMALLEST) / _SMALLEST) * _STEPS_A_DOUBLING
+    return np.where(values <= 0, 0, 1 + np.floor(scaled)).astype(np.int64)
+
+
+def _lower(step: int) -> float:
+    return 0.0 if step == 0 else float(_SMALLEST * 2 ** ((step - 1) / _STEPS_A_DOUBLING))
+
+
+def _upper(step: int) -> float:
+    return 0.0 if step == 0 else _lower(step + 1)
+
+
+def _middle(step: int) -> float:
+    return (_lower(step) + _upper(step)) / 2
+
+
+def _documents(histograms: Mapping[str, Histogram]) -> int:
+    return sum(histograms[STOP_RULE].values()) if histograms else 0
+
+
+def _candidates(
+    clean: Mapping[str, Histogram],
+    others: Mapping[str, Histogram],
+    english: Mapping[str, Histogram],
+    params: ThresholdParams,
+) -> Iterator[dict[str, Any]]:
+    for rule in DERIVED:
+        for method in METHODS:
+            found = _by_method(method, rule, clean[rule], english.get(rule, {}), params)
+            threshold, note = _sane(rule, found)
+            yield _row(rule, method, threshold, note, clean, others) | {"chosen": method == params.method}
+    threshold, note = _stop_threshold(clean[STOP_RULE], params)
+    yield _row(STOP_RULE, "fixed", threshold, note, clean, others) | {"chosen": True}
+
+
+def _row(
+    rule: str,
+    method: str,
+    threshold: float | None,
+    note: str,
+    clean: Mapping[str, Histogram],
+    others: Mapping[str, Histogram],
+) -> dict[str, Any]:
+    side = RULES[rule].side
+    counted = {"references": clean[rule], "others": others.get(rule, {})}
+    numbers = {name: sum(histogram.values()) for name, histogram in counted.items()}
+    broken = {f"{name}_removed": removed(histogram, threshold, side=side) for name, histogram in counted.items()}
+    return {"rule": rule, "method": method, "threshold": threshold, "note": note, **numbers, **broken}
+
+
+def _by_method(
+    method: Method, rule: str, clean: Histogram, english: Histogram, params: ThresholdParams
+) -> float | None:
+    """A candidate before it is held against sane bounds; None where the method has nothing to go by."""
+    side, published = (
+        RULES[rule].side,
+        rule_set("paper" if rule.startswith("paper_") else "fineweb", "en").thresholds[rule],
+    )
+    if method in ("quantile", "tail"):
+        return threshold_at(clean, params.quantile if method == "quantile" else params.tail, side=side)
+    if method == "mean_std":
+        mean, deviation = _moments(clean)
+        return mean + (1 if side == "max" else -1) * params.deviations * deviation
+    if method == "english" or published is None:
+        return published
+    ours, theirs = (_middle(_median(histogram)) if histogram else 0.0 for histogram in (clean, english))
+    return published * ours / theirs if theirs > 0 and ours > 0 else None
+
+
+def _sane(rule: str, found: float | None) -> tuple[float | None, str]:
+    """The threshold within sane bounds, four digits of it, and what was done to it."""
+    if found is None:
+        return None, "off: the method has nothing to go by"
+    if RULES[rule].is_void(found):
+        return None, f"off: nothing could break {found:.4g}"
+    low, high = sane_range(rule)
+    kept = min(max(found, low), high)
+    return float(f"{kept:.4g}"), "" if kept == found else f"{found:.4g} is not sane"
+
+
+def _stop_threshold(clean: Histogram, params: ThresholdParams) -> tuple[float | None, str]:
+    """Two stop words, where clean text nearly always has them."""
+    lost = removed(clean, STOP_MINIMUM, side="min")
+    if lost > params.tail * sum(clean.values()):
+        return None, f"off: {lost} clean texts have fewer than {STOP_MINIMUM} stop words"
+    return float(STOP_MINIMUM), ""
+
+
+def _moments(histogram: Histogram) -> tuple[float, float]:
+    """Mean and standard deviation, of the middles of steps in order."""
+    steps = sorted(histogram)
+    middles = np.array([_middle(step) for step in steps])
+    counts = np.array([histogram[step] for step in steps], np.float64)
+    mean = float(counts @ middles / counts.sum())
+    return mean, float(np.sqrt(counts @ (middles - mean) ** 2 / counts.sum()))
+
+
+def _median(histogram: Histogram) -> int:
+    half, seen = sum(histogram.values()) / 2, 0
+    for step in sorted(histogram):
+        seen += histogram[step]
+        if seen >= half:
+            return step
+    return 0
