@@ -90,6 +90,11 @@ def stop_words(language: str) -> list[str]:
     return list(_data()["fineweb2"]["languages"].get(language, {}).get("stop_words", []))
 
 
+def configs() -> dict[str, str]:
+    """The name of FineWeb2's file for each of its languages here, such as `deu_Latn`."""
+    return {language: own["config"] for language, own in _data()["fineweb2"]["languages"].items()}
+
+
 def table(names: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """The thresholds of some sets together by language: of a rule that several have, the strictest."""
     known = list(dict.fromkeys(language for name in names for language in languages(name)))

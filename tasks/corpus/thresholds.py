@@ -4,6 +4,7 @@ Clean text is what the recipe's reference kinds are, as for the quality models. 
 thresholds so, and names its methods: a quantile, the worst tenth, mean and standard deviation, the ratio of medians.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
@@ -36,9 +37,11 @@ THRESHOLDS = {
 Method = Literal["quantile", "tail", "mean_std", "median_ratio", "english"]
 METHODS: tuple[Method, ...] = ("quantile", "tail", "mean_std", "median_ratio", "english")
 DERIVED = tuple(rule for rule, about in RULES.items() if about.derived)
-STOP_RULE, STOP_MINIMUM = "gopher_enough_stop_words", 2  # as FineWeb2 has it in every language
-_STEPS_A_DOUBLING = 256  # of a histogram: a step is 0.3 % of a value
-_SMALLEST = 1e-6
+STOP_RULE, STOP_MINIMUM = "gopher_enough_stop_words", 2.0  # as FineWeb2 has it in every language
+_FEW_STOPS = 1.5  # fewer than two, whatever the edges of steps are
+_STEPS_A_DOUBLING = 1_024  # of a histogram: a step is 0.07 % of a value
+_SMALLEST = 1e-9
+_EDGE = 1e-12  # a value at the edge of a step may be counted to either side
 
 Histogram: TypeAlias = dict[int, int]  # how often each step occurs; step 0 is the value 0
 
@@ -84,7 +87,11 @@ class ThresholdParams(Params):
     )
     method: Method = Field("quantile", description="Which candidate is chosen.", source="ours, docs/benchmarks.md")
     quantile: float = Field(
-        0.01, gt=0, lt=0.5, description="Share of the reference that a rule removes.", source="ours"
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="Share of the reference that a rule removes.",
+        source="ours, docs/benchmarks.md: nearest to FineWeb2's own thresholds",
     )
     tail: float = Field(0.10, gt=0, lt=0.5, description="The same for the method `tail`.", source="FineWeb2's 10Tail")
     deviations: float = Field(
@@ -131,8 +138,8 @@ def fit_thresholds(corpus: Corpus, params: ThresholdParams) -> pa.Table:
     """Derive every rule's threshold in every language from its clean text, by each method, with what it would remove.
 
     One candidate a rule is chosen, within sane bounds; the gate takes it where its language has no threshold of its own.
-    From integer histograms in steps of 0.3 %, so that the order of parts cannot change a digit. Memory: 100 bytes a step
-    that occurs, at most 200 kB a language and rule.
+    From integer histograms in steps of 0.07 %, so that the order of parts cannot change a digit. Memory: 100 bytes a step
+    that occurs, mostly some 100 kB a language and rule.
     """
     clean: dict[str, dict[str, Histogram]] = {}
     others: dict[str, dict[str, Histogram]] = {}
@@ -164,12 +171,11 @@ def threshold_at(histogram: Mapping[int, int], share: float, *, side: str) -> fl
 
 
 def removed(histogram: Mapping[int, int], threshold: float | None, *, side: str) -> int:
-    """How many values break a threshold; those of the step that it stands in are not counted."""
+    """How many values break a threshold; those of the step that it stands in do if the middle of it does."""
     if threshold is None:
         return 0
-    if side == "max":
-        return sum(count for step, count in histogram.items() if _lower(step) > threshold)
-    return sum(count for step, count in histogram.items() if _upper(step) <= threshold)
+    sign = 1 if side == "max" else -1
+    return sum(count for step, count in histogram.items() if sign * (_middle(step) - threshold) > 0)
 
 
 def _reference_texts(rows: Rows, language: str, kinds: tuple[str, ...]) -> Iterator[pa.Array]:
@@ -220,11 +226,11 @@ def _steps(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def _lower(step: int) -> float:
-    return 0.0 if step == 0 else float(_SMALLEST * 2 ** ((step - 1) / _STEPS_A_DOUBLING))
+    return 0.0 if step == 0 else float(_SMALLEST * 2 ** ((step - 1) / _STEPS_A_DOUBLING)) * (1 - _EDGE)
 
 
 def _upper(step: int) -> float:
-    return 0.0 if step == 0 else _lower(step + 1)
+    return 0.0 if step == 0 else _lower(step + 1) * (1 + 2 * _EDGE)
 
 
 def _middle(step: int) -> float:
@@ -258,10 +264,10 @@ def _row(
     clean: Mapping[str, Histogram],
     others: Mapping[str, Histogram],
 ) -> dict[str, Any]:
-    side = RULES[rule].side
+    side, held = RULES[rule].side, _FEW_STOPS if rule == STOP_RULE and threshold else threshold
     counted = {"references": clean[rule], "others": others.get(rule, {})}
     numbers = {name: sum(histogram.values()) for name, histogram in counted.items()}
-    broken = {f"{name}_removed": removed(histogram, threshold, side=side) for name, histogram in counted.items()}
+    broken = {f"{name}_removed": removed(histogram, held, side=side) for name, histogram in counted.items()}
     return {"rule": rule, "method": method, "threshold": threshold, "note": note, **numbers, **broken}
 
 
@@ -292,15 +298,22 @@ def _sane(rule: str, found: float | None) -> tuple[float | None, str]:
         return None, f"off: nothing could break {found:.4g}"
     low, high = sane_range(rule)
     kept = min(max(found, low), high)
-    return float(f"{kept:.4g}"), "" if kept == found else f"{found:.4g} is not sane"
+    return _rounded(kept, RULES[rule].side), "" if kept == found else f"{found:.4g} is not sane"
+
+
+def _rounded(threshold: float, side: str) -> float:
+    """Four digits of it, on the side on which it removes less: shares such as 8/9 are shared by many texts."""
+    scale = 10.0 ** (3 - math.floor(math.log10(threshold))) if threshold > 0 else 1.0
+    whole = math.ceil(threshold * scale - 1e-6) if side == "max" else math.floor(threshold * scale + 1e-6)
+    return float(f"{whole / scale:.4g}")
 
 
 def _stop_threshold(clean: Histogram, params: ThresholdParams) -> tuple[float | None, str]:
     """Two stop words, where clean text nearly always has them."""
-    lost = removed(clean, STOP_MINIMUM, side="min")
+    lost = removed(clean, _FEW_STOPS, side="min")
     if lost > params.tail * sum(clean.values()):
-        return None, f"off: {lost} clean texts have fewer than {STOP_MINIMUM} stop words"
-    return float(STOP_MINIMUM), ""
+        return None, f"off: {lost} clean texts have fewer than {STOP_MINIMUM:.0f} stop words"
+    return STOP_MINIMUM, ""
 
 
 def _moments(histogram: Histogram) -> tuple[float, float]:
