@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from polylm.kernels import c4_lines, character_statistics, line_statistics, word_statistics
+from polylm.kernels import c4_documents, character_statistics, line_statistics, word_statistics
 from polylm.kernels.words import segment, text_buffers
 from polylm.tasks.corpus.rule_sets import languages, rule_set, stop_words
 from polylm.tasks.corpus.text import StatisticsParams, measure_text
@@ -48,7 +48,7 @@ def _print_costs(language: str, texts: pa.Array) -> None:
         "lines": _cpu(lambda: line_statistics.count_lines(data, offsets)),
         "words": _cpu(lambda: word_statistics.count_words(spans, stops, 5)),
         "characters": _cpu(lambda: character_statistics.count_characters(data, offsets, 10)),
-        "c4": _cpu(lambda: c4_lines.count_lines(data, offsets)),
+        "c4": _cpu(lambda: c4_documents.count_lines(data, offsets)),
     }
     for name, seconds in cost.items():
         _print(f"{language} {name}", 1e9 * seconds / len(data), "ns/byte")

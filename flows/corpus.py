@@ -23,8 +23,9 @@ from polylm.tasks.corpus.quality import (
 )
 from polylm.tasks.corpus.select import select
 from polylm.tasks.corpus.split import assign_split
+from polylm.tasks.corpus.stop_words import fit_stop_words
 from polylm.tasks.corpus.text import filter_text, measure_text
-from polylm.tasks.corpus.thresholds import fit_stop_words, fit_thresholds
+from polylm.tasks.corpus.thresholds import fit_thresholds
 from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
 from polylm.tasks.documents.sources import Sources

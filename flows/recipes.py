@@ -19,8 +19,9 @@ from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedPara
 from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
 from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.corpus.split import SplitParams
+from polylm.tasks.corpus.stop_words import StopWordParams
 from polylm.tasks.corpus.text import StatisticsParams, TextParams, thresholds_of
-from polylm.tasks.corpus.thresholds import StopWordParams, ThresholdParams
+from polylm.tasks.corpus.thresholds import ThresholdParams
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.documents.ingest import IngestParams
 from polylm.tasks.documents.sources import Source

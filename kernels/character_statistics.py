@@ -187,9 +187,9 @@ def _commonest(keys: Any, kept: int, grams: int) -> Any:
     for slot in range(slots):
         by_count[np.int64(table[2 * slot + 1])] += 1
     total = np.int64(0)
-    for count in range(np.int64(most), 1, -1):
-        taken = min(left, by_count[count])
-        total, left = total + taken * count, left - taken
+    for often in range(np.int64(most), 1, -1):
+        taken = min(left, by_count[often])
+        total, left = total + taken * often, left - taken
     return total
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from polylm.kernels import c4_lines, character_statistics, line_statistics, word_statistics
+from polylm.kernels import c4_documents, character_statistics, line_statistics, word_statistics
 from polylm.kernels.character_statistics import CHAR_GRAM, CHAR_GRAMS
 from polylm.kernels.word_statistics import WORD_GRAM, WORD_GRAMS
 from polylm.kernels.words import Spans, segment, text_buffers
@@ -17,7 +17,7 @@ COLUMNS: dict[str, tuple[pa.DataType, str]] = {
     **line_statistics.COLUMNS,
     **word_statistics.COLUMNS,
     **character_statistics.COLUMNS,
-    **c4_lines.COUNTS,
+    **c4_documents.COUNTS,
 }
 
 
@@ -34,7 +34,7 @@ def measure(texts: pa.Array, spans: Spans, stop_words: list[str], language: str 
             line_statistics.count_lines(data, offsets),
             word_statistics.count_words(spans, stop_words, WORD_GRAMS.get(language, WORD_GRAM)),
             character_statistics.count_characters(data, offsets, CHAR_GRAMS.get(language, CHAR_GRAM)),
-            c4_lines.count_lines(data, offsets),
+            c4_documents.count_lines(data, offsets),
         ]
     )
     return {name: rows[:, place].astype(np.uint32) for place, name in enumerate(COLUMNS)}

@@ -17,8 +17,9 @@ from polylm.tasks.corpus.rule_sets import (
     sane_range,
     stop_words,
 )
+from polylm.tasks.corpus.stop_words import StopWordParams
 from polylm.tasks.corpus.text_rules import RULES
-from polylm.tasks.corpus.thresholds import DERIVED, StopWordParams, ThresholdParams
+from polylm.tasks.corpus.thresholds import DERIVED, ThresholdParams
 
 HEAD = """# Rules for texts: every rule, every set, every threshold with its source
 

@@ -11,15 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polylm.tasks.corpus.rule_sets import rule_set, sane_range
+from polylm.tasks.corpus.stop_words import StopWordParams, fit_stop_words
 from polylm.tasks.corpus.text import StatisticsParams, TextParams, filter_text, measure_text
 from polylm.tasks.corpus.text_rules import RULES
 from polylm.tasks.corpus.thresholds import (
     DERIVED,
     METHODS,
-    StopWordParams,
     ThresholdParams,
     _steps,
-    fit_stop_words,
     fit_thresholds,
     removed,
     threshold_at,

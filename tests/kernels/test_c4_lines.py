@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from polylm.kernels.c4_lines import COLUMNS, COUNTS, count_lines, judge_lines
+from polylm.kernels.c4_documents import COUNTS, count_lines
+from polylm.kernels.c4_lines import COLUMNS, judge_lines
 from polylm.kernels.unicode_classes import TERMINAL, flags_of, tables
 from polylm.kernels.words import text_buffers
 

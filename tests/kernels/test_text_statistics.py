@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from polylm.kernels import c4_lines, character_statistics
+from polylm.kernels import c4_documents, character_statistics
 from polylm.kernels.text_statistics import COLUMNS, measure, measure_language
 from polylm.kernels.unicode_classes import NOT_PUNCTUATION, TERMINAL, tables
 from polylm.kernels.words import Spans, segment
@@ -143,7 +143,7 @@ def test_counts_of_words_equal_slow_ones(documents):
 
 
 def test_every_column_has_a_slow_reference():
-    elsewhere = {*character_statistics.COLUMNS, *c4_lines.COUNTS}  # their own tests have theirs
+    elsewhere = {*character_statistics.COLUMNS, *c4_documents.COUNTS}  # their own tests have theirs
     assert set(line_counts("")) | set(word_counts([])) | elsewhere == set(COLUMNS)
 
 
