@@ -1,6 +1,6 @@
 """The counts of ROOTS' and the paper's rules that need single characters: kinds, dates, and n-grams that repeat.
 
-Peak memory is 10 bytes a character of the largest document in the call, and 16 an n-gram of it that repeats.
+Peak memory is 12 bytes a byte of the largest document in the call, and 64 an n-gram of it that repeats.
 """
 
 import functools
