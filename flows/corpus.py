@@ -25,7 +25,9 @@ from polylm.tasks.corpus.quality import (
 )
 from polylm.tasks.corpus.select import select
 from polylm.tasks.corpus.split import assign_split
+from polylm.tasks.corpus.stop_words import fit_stop_words
 from polylm.tasks.corpus.text import filter_text, measure_text
+from polylm.tasks.corpus.thresholds import fit_thresholds
 from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
 from polylm.tasks.documents.sources import Sources
@@ -60,7 +62,10 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     if recipe.measure_lines:
         run(measure_line_languages, recipe.lines, docs, language_model, where=wanted)
     split = run(assign_split, recipe.split, docs, about, where=wanted)
-    text = run(measure_text, recipe.statistics, docs, language, where=wanted)
+    stops = recipe.stop_words.for_wanted(recipe.wanted.languages, recipe.statistics)
+    stop_words = run(fit_stop_words, stops, about, docs, language, where=wanted)
+    text = run(measure_text, recipe.statistics, docs, language, stop_words, where=wanted)
+    thresholds = run(fit_thresholds, recipe.derived, about, docs, language, text, where=wanted)
     models = run(train_quality_models, recipe.quality_models, about, docs, language, where=wanted)
     classifier = run(train_classifier, recipe.classifier, about, docs, language, where=wanted)
     quality = run(score_quality, NoParams(), docs, language, models, classifier, where=wanted)
@@ -70,7 +75,7 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     gates: tuple[Artifact, ...] = (
         *wanted,
         run(keep_sure, NoParams(), language, run(fit_language_floors, recipe.floors, language)),
-        run(filter_text, recipe.text, docs, text, language),
+        run(filter_text, recipe.text, docs, text, language, thresholds),
         run(filter_quality, NoParams(), language, quality, run(fit_quality_cutoffs, recipe.cutoffs, language, quality)),
     )
     if recipe.judge_declarations:

@@ -19,8 +19,11 @@ from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
 from polylm.tasks.corpus.line_languages import LineLanguageParams
 from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
+from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.corpus.split import SplitParams
-from polylm.tasks.corpus.text import StatisticsParams, TextParams
+from polylm.tasks.corpus.stop_words import StopWordParams
+from polylm.tasks.corpus.text import StatisticsParams, TextParams, thresholds_of
+from polylm.tasks.corpus.thresholds import ThresholdParams
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.documents.ingest import IngestParams
 from polylm.tasks.documents.sources import Source
@@ -94,7 +97,9 @@ class Recipe(Params):
     measure_lines: bool = Field(False, description="Measure the languages of every document's lines.")
     lines: LineLanguageParams = Field(LineLanguageParams(), description="How lines are identified.")
     statistics: StatisticsParams = Field(StatisticsParams(), description="What is counted in texts.")
-    text: TextParams = Field(TextParams(), description="Thresholds of the rules for texts.")
+    stop_words: StopWordParams = Field(StopWordParams(), description="Stop words fitted where nobody published any.")
+    derived: ThresholdParams = Field(ThresholdParams(), description="How thresholds are derived from clean text.")
+    text: TextParams = Field(TextParams(), description="Rule sets and their thresholds for texts.")
     quality_models: QualityModelParams = Field(QualityModelParams(), description="The 5-gram models.")
     classifier: ClassifierParams = Field(ClassifierParams(), description="The English classifier.")
     cutoffs: CutoffParams = Field(CutoffParams(), description="Percentiles of quality.")
@@ -238,7 +243,8 @@ def resolve(
         if key in [text.partition("=")[0] for text in sources[:place]]:
             raise ValueError(f"--source {text}: there is a source {key} already; give each a name of its own")
         values["sources"][key] = Source(path=path).model_dump(mode="json")
-    for text in changes:
+    # Rule sets first, because they bring thresholds, over which what else is set stands.
+    for text in sorted(changes, key=lambda text: not text.startswith("text.rules=")):
         key, value = _split(text, "--set", "a.b=VALUE")
         _set(values, key.split("."), value, text, settings or Settings())
     try:
@@ -299,16 +305,20 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
         if not isinstance(values.get(key), dict):
             raise ValueError(f"--set {whole}: no field {'.'.join(path[: depth + 1])!r}; there are {', '.join(values)}")
         values = values[key]
+        if isinstance(values, dict) and OTHERS in values and depth + 2 < len(path):
+            values.setdefault(path[depth + 1], {})  # a table by language takes new ones
     key = path[-1]
-    if key not in values:
+    if key not in values and path[:-2] != ["text", "thresholds"]:
         raise ValueError(f"--set {whole}: no field {'.'.join(path)!r}; there are {', '.join(values)}")
-    if isinstance(values[key], Mapping) and values[key].keys() == File.model_fields.keys():
+    if isinstance(values.get(key), Mapping) and values[key].keys() == File.model_fields.keys():
         values[key] = _adopted(Path(text), settings)
         return
     try:
         values[key] = json.loads(text)
     except json.JSONDecodeError:
         values[key] = text
+    if path == ["text", "rules"]:
+        values["thresholds"] = thresholds_of(values[key])
 
 
 def _adopted(path: Path, settings: Settings) -> dict[str, str]:
