@@ -27,7 +27,7 @@ from polylm.tasks.corpus.text import filter_text, measure_text
 from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
 from polylm.tasks.documents.sources import Sources
-from polylm.tasks.run import adopt, flow, run
+from polylm.tasks.run import adopt, current, flow, run
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import Artifact
 
@@ -47,7 +47,9 @@ class Corpus:
 @flow
 def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     """From raw files to a corpus with a verdict on every document."""
-    raw = run(ingest, recipe.ingest, Sources(recipe.sources))
+    here = current()
+    sources = Sources(recipe.sources, cache=here.settings.models / "sources", notice=here.observer.notice)
+    raw = run(ingest, recipe.ingest, sources)
     docs, about = run(clean, recipe.clean, raw), raw.without("text")
     language = run(identify_language, recipe.language, docs, adopt(recipe.language_model))
     wanted = (run(drop_empty, NoParams(), docs), run(want_languages, recipe.wanted, language))

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from polylm.tasks.documents.readers import read
+from polylm.tasks.documents.readers import check, read
 from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT
 from polylm.tasks.documents.sources import Piece
 from polylm.tasks.stage import Field, Params, files
@@ -23,7 +23,7 @@ class IngestParams(Params):
     )
 
 
-@files(reads=[], writes=DOCUMENT, each="file", version=1, libraries=["FastWARC", "Resiliparse"])
+@files(reads=[], writes=DOCUMENT, each="file", version=2, libraries=["FastWARC", "Resiliparse"])
 def ingest(piece: Piece, params: IngestParams) -> Generator[pa.Table, None, pa.Table]:
     """Read documents; what cannot be parsed goes to a table of bad records: records = documents + bad.
 
@@ -62,12 +62,16 @@ def cut(tables: Iterator[pa.Table], part_rows: int, part_bytes: int) -> Iterator
 
 
 def _documents(piece: Piece, params: IngestParams, bad: list[pa.Table]) -> Iterator[pa.Table]:
+    path = piece.place.local()
+    if piece.place.cache is not None:
+        check(path, piece.format)
     for batch in read(
-        piece.path,
+        path,
         piece.format,
         piece.range,
         fields=piece.reading.fields,
         documents=piece.reading.documents,
+        extract=piece.reading.extract,
         max_record_bytes=params.max_record_bytes,
     ):
         if batch.bad.num_rows:

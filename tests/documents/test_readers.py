@@ -509,7 +509,7 @@ def test_a_warc_cut_anywhere_keeps_its_whole_records_and_reports_the_cut(tmp_pat
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.docx", b"PK", "the name does not say which format it has; known are .json .json.gz"),
+        ("x.docx", b"PK", "the name does not say which format it has; known are .arrow .csv .json"),
         ("x.jsonl", b"", "the file is empty"),
         ("x.jsonl", gzip.compress(b"{}", mtime=0), "the name says jsonl, but the content is gzip data"),
         ("x.jsonl.gz", b'{"text": "a"}', "the name says jsonl.gz, but it begins with"),

@@ -3,33 +3,68 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from polylm.tasks.documents.places import Place
+from polylm.tasks.documents.readers.arrow import read_arrow
 from polylm.tasks.documents.readers.batches import Batch, Options, Range
-from polylm.tasks.documents.readers.formats import FORMATS, SUFFIXES, detect
+from polylm.tasks.documents.readers.delimited import read_delimited
+from polylm.tasks.documents.readers.formats import FORMATS, KNOWN, SUFFIXES, by_name, check, detect
+from polylm.tasks.documents.readers.frames import can_split
 from polylm.tasks.documents.readers.jsonl import read_jsonl
 from polylm.tasks.documents.readers.parquet import read_parquet, split_parquet
 from polylm.tasks.documents.readers.text import UNITS, read_text
-from polylm.tasks.documents.readers.warc import read_warc
+from polylm.tasks.documents.readers.warc import EXTRACTORS, read_warc
+from polylm.tasks.documents.readers.wikipedia import read_wikipedia
 from polylm.tasks.documents.schema import FieldMap
 
-__all__ = ["FORMATS", "SUFFIXES", "UNITS", "Batch", "Range", "detect", "read", "split"]
+__all__ = [
+    "EXTRACTORS",
+    "FORMATS",
+    "KNOWN",
+    "SUFFIXES",
+    "UNITS",
+    "Batch",
+    "Range",
+    "by_name",
+    "check",
+    "detect",
+    "read",
+    "split",
+    "split_place",
+]
 
 _MAX_BATCH_BYTES = 1 << 30  # an Arrow string column holds 2 GiB
 
 
 def split(path: Path | str, format: str, target_bytes: int, *, documents: str = "file") -> list[Range]:
-    """Cut one file into ranges of about `target_bytes`, by its size alone; their documents join to those of the whole file.
+    """Cut one file into ranges of about `target_bytes`; their documents join to those of the whole file.
 
-    Plain JSONL and text (but for `documents="file"`) are cut by bytes, Parquet between row groups (their decompressed
-    bytes count); others are one range.
+    Plain JSONL and text (but for `documents="file"`), WARC, and WARC whose records are gzip members of their own are cut by
+    bytes, Parquet between row groups (their decompressed bytes count); others are one range.
     """
     path = Path(path)
     assert format in FORMATS, format
     assert target_bytes > 0, target_bytes
     _check_unit(documents)
     if format == "parquet":
-        return split_parquet(path, target_bytes)
+        return split_parquet(path, path, target_bytes)
     size = path.stat().st_size
-    if format == "jsonl" or (format == "text" and documents != "file"):
+    if format == "warc.gz" and size > target_bytes and not can_split(path):
+        return [Range(0, size)]
+    return _by_bytes(size, format, target_bytes, documents)
+
+
+def split_place(place: Place, format: str, target_bytes: int, *, documents: str = "file") -> list[Range]:
+    """The same of a file elsewhere, of which only the footer of a large Parquet is looked at."""
+    _check_unit(documents)
+    if format == "parquet" and place.size > target_bytes:
+        with place.open() as file:
+            return split_parquet(place.where, file, target_bytes)
+    return _by_bytes(place.size, format, target_bytes, documents)
+
+
+def _by_bytes(size: int, format: str, target_bytes: int, documents: str) -> list[Range]:
+    by_lines = format == "jsonl" or (format == "text" and documents != "file")
+    if by_lines or format in ("warc", "warc.gz"):
         return [Range(start, min(start + target_bytes, size)) for start in range(0, size, target_bytes)]
     return [Range(0, size)]
 
@@ -41,14 +76,15 @@ def read(
     *,
     fields: Mapping[str, str] | None = None,
     documents: str = "file",
+    extract: str = "resiliparse",
     batch_rows: int = 2_000,
     batch_bytes: int = 16 << 20,
     max_record_bytes: int = 64 << 20,
 ) -> Iterator[Batch]:
     """Read the records that start in a range, in order, as batches of documents and bad records.
 
-    `fields` names the source's field for a column of `DOCUMENT` (JSONL and Parquet); `documents` says what is one in plain
-    text: "file", "blank-line" (between blank lines) or "line". A batch ends at `batch_rows` records or `batch_bytes` of
+    `fields` names the source's field for a column of `DOCUMENT` (JSONL, tables); `documents` says what is one in plain
+    text: "file", "blank-line" (between blank lines) or "line"; `extract` what takes the text out of WARC's pages. A batch ends at `batch_rows` records or `batch_bytes` of
     text; a record of more than `max_record_bytes` is bad and never held whole (but in Parquet, whose pages are decoded
     whole). Raises ValueError for options that do not exist, for a text field that no record at the head of the file has,
     and for a Parquet file whose footer cannot be read. Damage further on is a bad record: what was read before it stays.
@@ -59,7 +95,7 @@ def read(
     assert 0 < max_record_bytes <= _MAX_BATCH_BYTES, max_record_bytes
     _check_unit(documents)
     path = Path(path)
-    options = Options(FieldMap.of(fields), documents, batch_rows, batch_bytes, max_record_bytes)
+    options = Options(FieldMap.of(fields), documents, batch_rows, batch_bytes, max_record_bytes, extract)
     match format.partition(".")[0]:
         case "jsonl":
             return read_jsonl(path, format, range_, options)
@@ -67,8 +103,14 @@ def read(
             return read_text(path, format, range_, options)
         case "parquet":
             return read_parquet(path, range_, options)
+        case "arrow":
+            return read_arrow(path, options)
+        case "csv" | "tsv":
+            return read_delimited(path, format, options)
+        case "wikipedia":
+            return read_wikipedia(path, format, options)
         case _:
-            return read_warc(path, format, options)
+            return read_warc(path, format, range_, options)
 
 
 def _check_unit(documents: str) -> None:
