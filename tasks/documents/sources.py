@@ -7,10 +7,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from polylm.tasks.documents.places import LOCAL, Place, is_url, list_remote
-from polylm.tasks.documents.readers import FORMATS, KNOWN, Range, by_name, check, split, split_place
+from polylm.tasks.documents.readers import (
+    FORMATS,
+    KNOWN,
+    FieldMap,
+    Range,
+    by_name,
+    check,
+    programming_language,
+    split,
+    split_place,
+)
 from polylm.tasks.settings import cache_folder
 from polylm.tasks.store import Store
 
@@ -21,6 +31,8 @@ _ABOUT = re.compile(
     re.IGNORECASE,
 )
 _NAMED = 5  # files that a notice names
+CODE = "code"  # a tree of source code, which only the recipe can name
+_CODE_FILES, _CODE_BYTES = 2_000, 64 << 20  # most of a piece
 
 
 class Source(BaseModel):
@@ -42,12 +54,27 @@ class Source(BaseModel):
         default="resiliparse", description="What takes the text out of the pages of WARC: the fast or the careful one."
     )
 
+    languages: tuple[str, ...] = Field(
+        default=(),
+        description="The two languages of parallel text: of fields src and tgt, or of two files whose names end in them.",
+    )
+
     @field_validator("format")
     @classmethod
     def _is_known(cls, format: str | None) -> str | None:
-        if format is not None and format not in FORMATS:
-            raise ValueError(f"no format is called {format!r}; there are {', '.join(FORMATS)}")
+        if format is not None and format not in (*FORMATS, CODE):
+            raise ValueError(f"no format is called {format!r}; there are {', '.join([*FORMATS, CODE])}")
         return format
+
+    @model_validator(mode="after")
+    def _maps_known_columns(self) -> "Source":
+        if self.languages and len(set(self.languages)) != 2:
+            raise ValueError(f"languages: found {', '.join(self.languages)}; parallel text has two")
+        if not self.languages:
+            FieldMap.of(self.fields)
+        elif unknown := sorted(set(self.fields) - {"src", "tgt"}):
+            raise ValueError(f"fields: parallel text has src and tgt, not {', '.join(unknown)}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -59,6 +86,7 @@ class Piece:
     format: str
     range: Range
     reading: Source
+    more: tuple[Place, ...] = ()  # the other side of parallel text, the other files of a tree of code
 
     @property
     def label(self) -> str:
@@ -68,7 +96,12 @@ class Piece:
     def identity(self) -> dict[str, Any]:
         where = [self.range.start, self.range.stop]
         reading = self.reading.model_dump(mode="json", exclude={"path", "format"})
-        return {"file": self.place.pin, "format": self.format, "range": where, **reading, **_libraries(self)}
+        files: Any = self.place.pin
+        if self.format == CODE:  # a file's path is part of its document
+            files = [[place.name, place.pin] for place in (self.place, *self.more)]
+        elif self.more:
+            files = [place.pin for place in (self.place, *self.more)]
+        return {"file": files, "format": self.format, "range": where, **reading, **_libraries(self)}
 
 
 class Sources:
@@ -96,7 +129,7 @@ class Sources:
         source = self.sources[name]
         try:
             places = self._readable(name, source, self._places(name, source))
-            pieces = [piece for place in places for piece in _pieces_of(name, source, _pinned(place, store), params)]
+            pieces = _pieces(name, source, [_pinned(place, store) for place in places], params)
         except ValueError as error:
             raise ValueError(f"source {name}: {error}") from error
         if not pieces:
@@ -112,7 +145,7 @@ class Sources:
         """The files that hold documents; the others are skipped by name. A file that is given by its own path is read."""
         if not found:
             raise ValueError(f"{source.path} has no files; give --source {name}=PATH with a file, a folder or a glob")
-        if len(found) == 1 and source.path.rstrip("/").endswith(found[0].base):
+        if len(found) == 1 and source.format != CODE and source.path.rstrip("/").endswith(found[0].base):
             return found
         skipped = [place for place in found if not _holds_documents(place, source)]
         if len(skipped) == len(found):
@@ -148,13 +181,60 @@ def _pinned(place: Place, store: Store) -> Place:
     return place if place.pin else replace(place, pin=store.input_digest(Path(place.where)))
 
 
+def _pieces(name: str, source: Source, places: list[Place], params: Any) -> list[Piece]:
+    """The pieces of a source's files, in order."""
+    if source.format == CODE:
+        return [
+            Piece(name, group[0], CODE, Range(0, len(group)), source, tuple(group[1:])) for group in _groups(places)
+        ]
+    sides = [place for place in places if _side(place, source)]
+    alone = [piece for place in places if place not in sides for piece in _pieces_of(name, source, place, params)]
+    return sorted(alone + _pairs(name, source, sides), key=lambda piece: (piece.place.name, piece.range.start))
+
+
+def _groups(places: Sequence[Place]) -> list[list[Place]]:
+    """Files of code, many to a piece: a job for each would cost more than reading it."""
+    groups: list[list[Place]] = []
+    size = 0
+    for place in places:
+        if not groups or len(groups[-1]) >= _CODE_FILES or size + place.size > _CODE_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(place)
+        size += place.size
+    return groups
+
+
+def _side(place: Place, source: Source) -> str | None:
+    """The language in which the name of a file of parallel text ends, as Moses has it: NAME.en, NAME.en.gz."""
+    language = re.sub(r"\.(gz|zst|bz2|xz)$", "", place.base).rpartition(".")[2]
+    return language if language in source.languages else None
+
+
+def _pairs(name: str, source: Source, sides: Sequence[Place]) -> list[Piece]:
+    """Pieces of two files, the one and the other side; ValueError where one is missing."""
+    by_stem: dict[str, dict[str, Place]] = {}
+    for place in sides:
+        language = str(_side(place, source))
+        by_stem.setdefault(place.name.rpartition(f".{language}")[0], {})[language] = place
+    found = []
+    for stem, both in by_stem.items():
+        if missing := [language for language in source.languages if language not in both]:
+            raise ValueError(f"{next(iter(both.values())).where}: parallel text, but there is no {stem}.{missing[0]}")
+        one, other = (both[language] for language in source.languages)
+        found.append(Piece(name, one, "moses", Range(0, one.size), source, (other,)))
+    return found
+
+
 def _pieces_of(name: str, source: Source, place: Place, params: Any) -> list[Piece]:
     format = source.format or by_name(place.base)
     if format is None:
         raise ValueError(f"{place.where}: the name does not say which format it has; known are {KNOWN}")
-    if place.cache is None:
-        if source.format is None:
-            check(Path(place.where), format)
+    if place.cache is None and source.format is None:
+        check(Path(place.where), format)
+    if source.languages:  # pages of pairs cross any border
+        ranges = [Range(0, place.size)]
+    elif place.cache is None:
         ranges = split(Path(place.where), format, params.split_bytes, documents=source.documents)
     else:  # its content is checked by the worker that reads it
         ranges = split_place(place, format, params.split_bytes, documents=source.documents)
@@ -163,8 +243,12 @@ def _pieces_of(name: str, source: Source, place: Place, params: Any) -> list[Pie
 
 def _holds_documents(place: Place, source: Source) -> bool:
     """By its name, and because it is not empty; one of another name is asked for by its format."""
+    if source.format == CODE:
+        return place.size > 0 and programming_language(place.name) is not None
     if not place.size or _ABOUT.fullmatch(place.base):
         return False
+    if _side(place, source):
+        return True
     return source.format is not None or by_name(place.base) is not None
 
 

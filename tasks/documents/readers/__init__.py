@@ -6,10 +6,12 @@ from pathlib import Path
 from polylm.tasks.documents.places import Place
 from polylm.tasks.documents.readers.arrow import read_arrow
 from polylm.tasks.documents.readers.batches import Batch, Options, Range
+from polylm.tasks.documents.readers.code import programming_language, read_code
 from polylm.tasks.documents.readers.delimited import read_delimited
 from polylm.tasks.documents.readers.formats import FORMATS, KNOWN, SUFFIXES, by_name, check, detect
 from polylm.tasks.documents.readers.frames import can_split
 from polylm.tasks.documents.readers.jsonl import read_jsonl
+from polylm.tasks.documents.readers.parallel import read_parallel
 from polylm.tasks.documents.readers.parquet import read_parquet, split_parquet
 from polylm.tasks.documents.readers.text import UNITS, read_text
 from polylm.tasks.documents.readers.warc import EXTRACTORS, read_warc
@@ -23,11 +25,16 @@ __all__ = [
     "SUFFIXES",
     "UNITS",
     "Batch",
+    "FieldMap",
     "Range",
     "by_name",
     "check",
     "detect",
+    "options",
+    "programming_language",
     "read",
+    "read_code",
+    "read_parallel",
     "split",
     "split_place",
 ]
@@ -90,27 +97,40 @@ def read(
     and for a Parquet file whose footer cannot be read. Damage further on is a bad record: what was read before it stays.
     """
     assert format in FORMATS, format
+    _check_unit(documents)
+    path = Path(path)
+    options_ = options(fields, documents, extract, batch_rows, batch_bytes, max_record_bytes)
+    match format.partition(".")[0]:
+        case "jsonl":
+            return read_jsonl(path, format, range_, options_)
+        case "text":
+            return read_text(path, format, range_, options_)
+        case "parquet":
+            return read_parquet(path, range_, options_)
+        case "arrow":
+            return read_arrow(path, options_)
+        case "csv" | "tsv":
+            return read_delimited(path, format, options_)
+        case "wikipedia":
+            return read_wikipedia(path, format, options_)
+        case _:
+            return read_warc(path, format, range_, options_)
+
+
+def options(
+    fields: Mapping[str, str] | None = None,
+    documents: str = "file",
+    extract: str = "resiliparse",
+    batch_rows: int = 2_000,
+    batch_bytes: int = 16 << 20,
+    max_record_bytes: int = 64 << 20,
+) -> Options:
+    """How to read, as `read` documents it; ValueError for columns that do not exist."""
     assert batch_rows > 0, batch_rows
     assert 0 < batch_bytes <= _MAX_BATCH_BYTES, batch_bytes
     assert 0 < max_record_bytes <= _MAX_BATCH_BYTES, max_record_bytes
-    _check_unit(documents)
-    path = Path(path)
-    options = Options(FieldMap.of(fields), documents, batch_rows, batch_bytes, max_record_bytes, extract)
-    match format.partition(".")[0]:
-        case "jsonl":
-            return read_jsonl(path, format, range_, options)
-        case "text":
-            return read_text(path, format, range_, options)
-        case "parquet":
-            return read_parquet(path, range_, options)
-        case "arrow":
-            return read_arrow(path, options)
-        case "csv" | "tsv":
-            return read_delimited(path, format, options)
-        case "wikipedia":
-            return read_wikipedia(path, format, options)
-        case _:
-            return read_warc(path, format, range_, options)
+    assert extract in EXTRACTORS, extract
+    return Options(FieldMap.of(fields), documents, batch_rows, batch_bytes, max_record_bytes, extract)
 
 
 def _check_unit(documents: str) -> None:

@@ -18,6 +18,7 @@ from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, FieldMap, deco
 
 _COLUMNS = FieldMap.of(None)
 _BEGIN, _END = b"<page>", b"</page>"
+_TAGS = re.compile(rb"</?page>")
 _MAX_HEAD_BYTES = 1 << 20
 _FILE, _CATEGORY = 6, 14  # numbers of namespaces
 _NO_PROSE = ("ref", "references", "gallery", "math", "chem", "score", "timeline", "table", "syntaxhighlight", "source",
@@ -56,39 +57,64 @@ def read_wikipedia(path: Path, format: str, options: Options) -> Iterator[Batch]
 
 
 def _pages(parts: Iterator[bytes], limit: int) -> Iterator[tuple[int, bytes, int]]:
-    """The head of the dump, at offset 0, and the bytes of every page, from its tag to the end of the tag that closes it."""
-    held, offset = bytearray(), 0
-    page: BoundedBytes | None = BoundedBytes(_MAX_HEAD_BYTES)  # the head is read like a page
-    start, marker = 0, _BEGIN
+    """The head of the dump, at offset 0, and the bytes of every page: from its tag to the end of the tag that closes it.
+
+    A page that another one follows unclosed ends there; what stands between pages is handed over where a page ends in it.
+    """
+    cutter = _Cutter(limit)
     try:
         for part in parts:
-            held += part
-            while (at := held.find(marker)) >= 0:
-                end = at + (len(_END) if marker == _END else 0)
-                if page is not None:
-                    page.add(bytes(held[:end]), end)
-                    yield start, page.content(), page.length
-                del held[:end]
-                offset += end
-                if marker == _BEGIN:
-                    start, page, marker = offset, BoundedBytes(limit), _END
-                else:
-                    page, marker = None, _BEGIN
-            passed = max(0, len(held) - len(_END) + 1)
-            if page is not None:
-                page.add(bytes(held[:passed]), passed)
-            del held[:passed]
-            offset += passed
+            yield from cutter.add(part)
     except Damaged as damage:
-        is_page = page is not None and marker == _END
-        damage.offset = start if is_page else offset
-        damage.found = (
-            (page.content() + held)[:FOUND_BYTES] if page is not None and is_page else bytes(held)[:FOUND_BYTES]
-        )
+        damage.offset, damage.found = cutter.start, cutter.content()[:FOUND_BYTES]
         raise
-    if page is not None and marker == _END:
-        page.add(bytes(held), len(held))
-        yield start, page.content(), page.length
+    yield from cutter.end()
+
+
+class _Cutter:
+    """Cuts a stream at the tags of pages; holds a page at most, and only the beginning of one that is too long."""
+
+    def __init__(self, limit: int) -> None:
+        self.start = 0  # of the piece that is being read
+        self._limit, self._ahead, self._in_page = limit, bytearray(), False
+        self._piece = BoundedBytes(_MAX_HEAD_BYTES)
+        self._ends_page = False
+
+    def add(self, part: bytes) -> Iterator[tuple[int, bytes, int]]:
+        """The pieces that end in the next part of the stream."""
+        self._ahead += part
+        while found := _TAGS.search(self._ahead):
+            closes = found.group() == _END
+            self._take(found.end() if closes else found.start())
+            self._ends_page = self._ends_page or (closes and not self._in_page)
+            if closes and not self._in_page:
+                continue
+            yield from self._finished()
+            self._in_page = not closes
+            if not closes:
+                self._take(len(_BEGIN))
+        self._take(max(0, len(self._ahead) - len(_END) + 1))
+
+    def end(self) -> Iterator[tuple[int, bytes, int]]:
+        """The last piece."""
+        self._take(len(self._ahead))
+        yield from self._finished()
+
+    def content(self) -> bytes:
+        """What is held of the piece that is being read."""
+        return self._piece.content()
+
+    def _take(self, count: int) -> None:
+        self._piece.add(bytes(self._ahead[:count]), count)
+        del self._ahead[:count]
+
+    def _finished(self) -> Iterator[tuple[int, bytes, int]]:
+        """The piece, if it is a page, the head, or holds the end of a page; then a new one begins."""
+        length = self._piece.length
+        if length and (self._in_page or self.start == 0 or self._ends_page):
+            yield self.start, self._piece.content(), length
+        self.start, self._ends_page = self.start + length, False
+        self._piece = BoundedBytes(self._limit)
 
 
 def _site(path: Path, head: bytes) -> _Site:
@@ -136,8 +162,10 @@ def _article(data: bytes, site: _Site) -> dict[str, Any] | None:
 
 
 def _parsed(data: bytes) -> ElementTree.Element:
+    if not data.startswith(_BEGIN):
+        raise BadRecord("a page that does not begin")
     if not data.endswith(_END):
-        raise BadRecord("truncated page: the file ends inside it")
+        raise BadRecord("a page that does not end")
     decode(data)
     if b"<!" in data:  # the export knows neither declarations nor sections: nobody's entities are unfolded
         raise BadRecord("not XML of a dump: a declaration inside of a page")
