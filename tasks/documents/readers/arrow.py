@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from polylm.tasks.documents.readers.batches import Batch, Collector, Options
 from polylm.tasks.documents.readers.columns import (
-    check_text_field,
+    check_fields,
     collect,
     one_line,
     pieces,
@@ -28,7 +28,7 @@ def read_arrow(path: Path, options: Options) -> Iterator[Batch]:
     row = 0
     with pa.OSFile(str(path)) as file:
         batches = _open(path, file)
-        check_text_field(path, batches.schema, options.fields.fields["text"])
+        check_fields(path, batches.schema, options.fields)
         try:
             for batch in _batches(batches):
                 for record, size in _records(batch, options):

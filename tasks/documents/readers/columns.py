@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from polylm.tasks.documents.readers.batches import Collector
-from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, too_long
+from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, FieldMap, too_long
 
 _TEXT_KINDS = (
     pa.types.is_string,
@@ -32,8 +32,9 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def check_text_field(path: Path, schema: pa.Schema, name: str) -> None:
-    """Raise ValueError where no column, or more than one, is called as the text field is, or where it holds no strings."""
+def check_fields(path: Path, schema: pa.Schema, fields: FieldMap) -> None:
+    """Raise ValueError where a field is missing, or where the text field is there twice or holds no strings."""
+    name = fields.fields["text"]
     if schema.names.count(name) != 1:
         raise ValueError(
             f"{path}: {'more than one' if name in schema.names else 'no'} column is the text field {name!r}; the fields "
@@ -43,6 +44,7 @@ def check_text_field(path: Path, schema: pa.Schema, name: str) -> None:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_kind(kind) for is_kind in _TEXT_KINDS):
         raise ValueError(f"{path}: the text field {name!r} is of type {kind}; expected strings")
+    fields.check(path, schema.names)
 
 
 def pieces(batch: pa.RecordBatch, max_bytes: int) -> Iterator[list[pa.Array]]:

@@ -54,6 +54,7 @@ def records(path: Path, format: str, options: Options) -> Iterator[tuple[int, by
     for row in rows:
         if names is None and row.problem is None:
             names, is_header = _names(path, row, wanted["text"])
+            options.fields.check(path, names)
             if is_header:
                 continue
         yield row.offset, row.data, _record(row, names)

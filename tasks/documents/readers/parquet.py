@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range
 from polylm.tasks.documents.readers.columns import (
-    check_text_field,
+    check_fields,
     collect,
     one_line,
     pieces,
@@ -40,7 +40,7 @@ def read_parquet(path: Path, range_: Range, options: Options) -> Iterator[Batch]
     """Read the row groups of a range; where one cannot be read on, a bad record says how many of its rows are lost."""
     out = Collector(path, options, unit="row")
     with _open(path, path) as file:
-        check_text_field(path, file.schema_arrow, options.fields.fields["text"])
+        check_fields(path, file.schema_arrow, options.fields)
         groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
         first_row = sum(group.num_rows for group in groups[: range_.start])
         for number, group in list(enumerate(groups))[range_.start : range_.stop]:
