@@ -134,7 +134,7 @@ def _of_numbers(text: str) -> str | None:
 
 def _day(*numbers: str, utc: bool = False) -> str | None:
     try:
-        when = datetime(*map(int, numbers), tzinfo=UTC if utc else None)  # type: ignore[arg-type]  # three numbers or six
+        when = datetime(*map(int, numbers), tzinfo=UTC if utc else None)  # type: ignore[arg-type, misc]  # three numbers or six
     except ValueError:
         return None
     return _written(when, with_time=len(numbers) > 3)
