@@ -121,8 +121,8 @@ class _Work:
 
     def clean(self, params: CleanParams) -> normalize.CleanResult:
         """The rules for lines and words."""
-        how = {"max_word_chars": params.max_word_chars, "drop_url_lines": params.drop_url_lines}
-        cleaned = normalize.clean(self._texts, **how)
+        longest, without_urls = params.max_word_chars, params.drop_url_lines
+        cleaned = normalize.clean(self._texts, max_word_chars=longest, drop_url_lines=without_urls)
         for row in np.flatnonzero((cleaned.url_lines + cleaned.long_words > 0) & ~self._kept).tolist():
             self._note(row, _lines_and_words(self._texts[row].as_py(), params))
         self._texts = cleaned.texts

@@ -52,9 +52,9 @@ def date(value: object) -> str | None:
 
 
 def url(value: str) -> str | None:
-    """An address with scheme and host in lower case, without a user's name, a port that goes without saying, and brackets.
+    """An address of the web with scheme and host in lower case, without a user's name, a port that goes without saying, brackets.
 
-    None for what has no scheme, or white space in it.
+    Of other schemes (`urn:`, `npm://`) only the scheme is. None for what has no scheme, or white space in it.
     """
     if _NORMAL.fullmatch(value):
         return value
@@ -67,13 +67,12 @@ def url(value: str) -> str | None:
     except ValueError:  # a port that is no number, brackets without an end
         return None
     scheme = parts.scheme.lower()
-    if not host:
+    if not host or scheme not in _PORTS:
         return scheme + text[len(scheme) :]
     place = f"[{host}]" if ":" in host else host
     if port is not None and port != _PORTS.get(scheme):
         place += f":{port}"
-    path = parts.path or ("/" if scheme in _PORTS else "")
-    return urlunsplit((scheme, place, path, parts.query, parts.fragment))
+    return urlunsplit((scheme, place, parts.path or "/", parts.query, parts.fragment))
 
 
 @lru_cache(maxsize=1_000)  # a source has few

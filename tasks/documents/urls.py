@@ -73,7 +73,11 @@ def filter_urls(rows: Rows, params: UrlParams, *lists: Path) -> Rules:
 @lru_cache(maxsize=8)  # once a process; a list of a million domains takes 100 MB
 def load_list(path: str, kind: str) -> Match:
     """The function that finds an address's entry; ValueError names the line that is none of its kind."""
-    readers = {"domains": _Domains.read, "words": _Words.read, "opt-out": _OptOuts.read}
+    readers: dict[str, Callable[[Path], Match]] = {
+        "domains": _Domains.read,
+        "words": _Words.read,
+        "opt-out": _OptOuts.read,
+    }
     return readers[kind](Path(path))
 
 

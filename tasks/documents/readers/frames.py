@@ -87,15 +87,16 @@ def _is_record(path: Path, start: int) -> bool:
     with path.open("rb") as file:
         file.seek(start)
         head = file.read(_MAX_HEADER_BYTES)
-        end = _END_OF_HEADER.search(head)
-        length = _headers(head[: end.end()]).get("content-length", "") if end else ""
-        if end is None or not (length.isascii() and length.isdigit() and len(length) < 16):
+        blank = _END_OF_HEADER.search(head)
+        length = _headers(head[: blank.end()]).get("content-length", "") if blank else ""
+        if blank is None or not (length.isascii() and length.isdigit() and len(length) < 16):
             return False
-        file.seek(start + end.end() + int(length))
+        end, size = start + blank.end() + int(length), path.stat().st_size
+        if end > size:
+            return False
+        file.seek(end)
         following = file.read(len(_NEXT_RECORD))
-    return following == _NEXT_RECORD or (
-        not following.strip(b"\r\n") and path.stat().st_size >= start + end.end() + int(length)
-    )
+    return following == _NEXT_RECORD or (end + len(following) == size and not following.strip(b"\r\n"))
 
 
 def _frames_to_damage(stream: "_Stream", limit: int) -> Iterator[Frame]:
