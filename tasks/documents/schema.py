@@ -121,6 +121,8 @@ def _take(
 ) -> str | None:
     """The value of an optional column, in its normal form; null, and left for `extra`, where the column cannot hold it."""
     value = record.get(field)
+    if value is None:
+        return None
     if normal is not None and (
         isinstance(value, str) or (type(value) is int and normal in (_number, normal_fields.date))
     ):

@@ -2,12 +2,12 @@
 
 import bz2
 import lzma
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import zstandard
+from isal import isal_zlib
 
 from polylm.tasks.documents.readers.batches import Range
 from polylm.tasks.documents.schema import FOUND_BYTES
@@ -172,8 +172,11 @@ def _why_not(name: str, error: Exception, position: int) -> str:
 
 
 def _gunzip(file: _Limited) -> Iterator[bytes]:
-    """Decompress the members of a gzip file; zero padding between and after them is allowed, as in GNU gzip."""
-    decoder, between_members = zlib.decompressobj(31), True
+    """Decompress the members of a gzip file; zero padding between and after them is allowed, as in GNU gzip.
+
+    By ISA-L, whose inflate takes a third of zlib's time.
+    """
+    decoder, between_members = isal_zlib.decompressobj(31), True
     while data := file.read(_GZIP_INPUT_BYTES):
         while data:
             if between_members and not (data := data.lstrip(b"\0")):
@@ -183,7 +186,7 @@ def _gunzip(file: _Limited) -> Iterator[bytes]:
             between_members = decoder.eof
             data = decoder.unused_data if decoder.eof else decoder.unconsumed_tail
             if decoder.eof:
-                decoder = zlib.decompressobj(31)
+                decoder = isal_zlib.decompressobj(31)
     while not between_members and (output := _inflate(decoder, b"", file.tell())):
         yield output
         between_members = decoder.eof
@@ -191,11 +194,11 @@ def _gunzip(file: _Limited) -> Iterator[bytes]:
         raise Damaged("truncated gzip: the file ends inside the compressed data", file.tell())
 
 
-def _inflate(decoder: "zlib._Decompress", data: bytes, resume: int) -> bytes:
+def _inflate(decoder: Any, data: bytes, resume: int) -> bytes:
     """Decompress into at most `CHUNK_BYTES`; what does not fit waits in the decoder."""
     try:
-        return decoder.decompress(data, CHUNK_BYTES)
-    except zlib.error as error:
+        return bytes(decoder.decompress(data, CHUNK_BYTES))
+    except isal_zlib.error as error:
         raise Damaged(f"damaged gzip near byte {resume} of the file", resume) from error
 
 
