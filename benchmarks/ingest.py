@@ -1,6 +1,6 @@
 """Reading, against datatrove 0.10.1: JSONL.gz to Arrow and to committed parts, WET to committed parts; and what cleaning costs.
 
-    python benchmarks/ingest.py [FILE.jsonl.gz ...] [--megabytes 40] [--repeats 3] [--peer PYTHON]
+    python benchmarks/ingest.py [FILE.jsonl.gz ...] [--megabytes 15] [--repeats 3] [--peer PYTHON]
 
 The files (by default the embedded sample's) are repeated to that many MB of text, as JSONL.gz and as WET whose records are
 gzip members. Every measurement is a process of its own on one core: CPU seconds of the work, imports and compilation left
@@ -46,10 +46,11 @@ def parts(path, store):
 def cleaned(tables):
     return [clean({n: t[n].combine_chunks() for n in ("text", "url", "kind")}, CleanParams(**params)) for t in tables]
 small = Path(sys.argv[5])
+arrow(small)
 if what == "parts":
     parts(small, out / "warm")
-tables = [batch.documents for batch in arrow(small if what == "parts" else path)]
 if what == "clean":
+    tables = [batch.documents for batch in arrow(path)]
     cleaned(tables[:1])
 start = time.process_time()
 {"arrow": lambda: arrow(path), "parts": lambda: parts(path, out / "store"), "clean": lambda: cleaned(tables)}[what]()
@@ -205,7 +206,7 @@ def _peer() -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path, default=[SAMPLE])
-    parser.add_argument("--megabytes", type=int, default=40)
+    parser.add_argument("--megabytes", type=int, default=15)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", default="")
     return parser.parse_args()

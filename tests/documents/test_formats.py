@@ -420,3 +420,25 @@ def test_a_gzip_that_cannot_be_split_streams(tmp_path):
         batches += 1
         assert batch.documents.nbytes < 2 << 20
     assert batches > 50
+
+
+# Pages
+
+
+def test_the_careful_extractor_drops_more_and_is_part_of_the_identity(tmp_path):
+    prose = "<p>" + "The harbour was quiet that morning, and the boats lay still. " * 6 + "</p>"
+    related = "<div class='related'><p>Related: <a href='/x'>another story</a></p></div>"
+    html = f"<html><body><main><article><h1>Title</h1>{prose}{prose}</article></main>{related}</body></html>".encode()
+    block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n" + html
+    head = f"WARC/1.0\r\nWARC-Type: response\r\nContent-Type: application/http\r\nContent-Length: {len(block)}\r\n\r\n"
+    path = tmp_path / "x.warc"
+    path.write_bytes(head.encode() + block + b"\r\n\r\n")
+    store = Store(tmp_path / "store").open()
+    texts, identities = {}, {}
+    for extract in ("resiliparse", "trafilatura"):
+        (piece,) = Sources({"s": Source(path=str(path), extract=extract)}).pieces(IngestParams(), store)
+        (part,) = list(ingest(piece, IngestParams()))
+        texts[extract], identities[extract] = part["text"][0].as_py(), piece.identity
+    assert all("The harbour was quiet" in text for text in texts.values())
+    assert "another story" not in texts["trafilatura"]
+    assert identities["trafilatura"].keys() - identities["resiliparse"].keys() == {"libraries"}

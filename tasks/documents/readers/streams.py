@@ -14,6 +14,7 @@ from polylm.tasks.documents.schema import FOUND_BYTES
 
 CHUNK_BYTES = 1 << 20
 _GZIP_INPUT_BYTES = 16 << 10  # what a damaged block can cost: zlib drops the output of the call that fails
+_GZIP_ERRORS: Any = (isal_zlib.error,)  # whose stub calls it an instance
 _MAX_XZ_MEMORY = 128 << 20  # bytes; `xz -9` needs 65 MiB
 _ZSTD_INPUT_BYTES = 256  # 4 bytes can stand for a block of 128 KiB, so this bounds the output of a call at 8 MiB
 
@@ -198,7 +199,7 @@ def _inflate(decoder: Any, data: bytes, resume: int) -> bytes:
     """Decompress into at most `CHUNK_BYTES`; what does not fit waits in the decoder."""
     try:
         return bytes(decoder.decompress(data, CHUNK_BYTES))
-    except isal_zlib.error as error:
+    except _GZIP_ERRORS as error:
         raise Damaged(f"damaged gzip near byte {resume} of the file", resume) from error
 
 
