@@ -1,16 +1,18 @@
 """Addresses on lists are rejected, by a reason that names the list and a value that names the entry."""
 
-import json
-
 import numpy as np
 import pyarrow as pa
 import pytest
-from samples import MODEL, call, command, write_jsonl
+from samples import write_jsonl
 
+from polylm.tasks.documents.clean import CleanParams, clean
+from polylm.tasks.documents.ingest import IngestParams, ingest
+from polylm.tasks.documents.sources import Source, Sources
 from polylm.tasks.documents.urls import UrlList, UrlParams, filter_urls
 from polylm.tasks.keys import file_digest
 from polylm.tasks.rules import judge
-from polylm.tasks.run import File
+from polylm.tasks.run import File, adopt, run, session
+from polylm.tasks.settings import Settings
 
 
 def rules_of(urls, *lists):
@@ -122,37 +124,25 @@ def test_two_lists_of_one_name_are_an_error():
         UrlParams(lists=(one, one))
 
 
-def test_an_opt_out_works_backwards_and_nothing_but_verdicts_is_made_again(tmp_path, third):
-    """A new edition of a list, on a corpus that is there: the gate and what stands on changed verdicts."""
-    records = [json.loads(line) for line in third.read_text().splitlines()][:60]
-    for number, record in enumerate(records):
-        record["url"] = f"https://site{number % 3}.example/{number}"
-    source = write_jsonl(tmp_path / "x.jsonl", records)
-    models = tmp_path / "models"
-    models.mkdir()
+def test_an_opt_out_works_backwards_and_only_its_gate_is_made_again(tmp_path):
+    """A new edition of a list, on documents that are there."""
+    records = [{"text": f"text {n}", "url": f"https://site{n % 3}.example/{n}"} for n in range(60)]
+    source = Source(path=str(write_jsonl(tmp_path / "x.jsonl", records)))
 
     def corpus(edition, content):
         path = tmp_path / edition
         path.write_text(content)
-        (models / edition).symlink_to(path)
-        lists = [{"name": "opted_out", "kind": "opt-out", "file": {"name": edition, "sha256": file_digest(path)}}]
-        words = command("run", "corpus", "--source", f"s={source}", "--set", f"urls.lists={json.dumps(lists)}")
-        words += [
-            "--set",
-            "alarms.max_source_loss=1",
-            "--until",
-            "filter_urls",
-            "--no-prefect",
-            "--json",
-            "--workers",
-            "0",
-        ]
-        return json.loads(call([*words, "--store", tmp_path / "store"], POLYLM_MODELS=models))
+        file = File(name=edition, sha256=file_digest(path))
+        settings = Settings(store=tmp_path / "store", workers=0, models=tmp_path)
+        with session(settings, name="x") as here:
+            raw = run(ingest, IngestParams(), Sources({"s": source}))
+            run(clean, CleanParams(), raw)
+            lists = UrlParams(lists=(UrlList(name="opted_out", kind="opt-out", file=file),))
+            run(filter_urls, lists, raw.without("text"), adopt(file))
+        return {report.stage: (report.reasons, report.built) for report in here.reports}
 
-    (models / MODEL.name).symlink_to(MODEL)
     first = corpus("may", "Host: nobody.example\nDisallow: /\n")
     second = corpus("june", "Host: site1.example\nDisallow: /\n")
-    stages = [{stage["stage"]: stage for stage in told["stages"]} for told in (first, second)]
-    assert stages[0]["filter_urls"]["reasons"] == {}
-    assert stages[1]["filter_urls"]["reasons"] == {"opted_out": 20}
-    assert {name for name, stage in stages[1].items() if stage["built"]} == {"filter_urls"}
+    assert first["filter_urls"][0] == {}
+    assert second["filter_urls"][0] == {"opted_out": 20}
+    assert [stage for stage, (_, built) in second.items() if built] == ["filter_urls"]

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from polylm.kernels import normalize
 from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range
 from polylm.tasks.documents.readers.delimited import records
 from polylm.tasks.documents.readers.streams import Damaged, Line, compression, is_blank, lines_from
@@ -78,6 +77,8 @@ def _add_pages(pairs: Sequence[_Pair], languages: tuple[str, str], out: Collecto
 
 def _stay(pairs: Sequence[_Pair]) -> list[bool]:
     """Whether both sides of every pair hold a line after cleaning."""
+    from polylm.kernels import normalize  # brings numba, which other readers do without
+
     longest = max((len(side) for pair in pairs for side in pair.sides), default=0) + 1
     cleaned = [
         normalize.clean(
