@@ -28,10 +28,12 @@ from polylm.tasks.corpus.split import assign_split
 from polylm.tasks.corpus.stop_words import fit_stop_words
 from polylm.tasks.corpus.text import filter_text, measure_text
 from polylm.tasks.corpus.thresholds import fit_thresholds
+from polylm.tasks.documents.boilerplate import count_lines
 from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
 from polylm.tasks.documents.sources import Sources
-from polylm.tasks.run import adopt, flow, run
+from polylm.tasks.documents.urls import filter_urls
+from polylm.tasks.run import adopt, current, flow, run
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import Artifact
 
@@ -51,8 +53,11 @@ class Corpus:
 @flow
 def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     """From raw files to a corpus with a verdict on every document."""
-    raw = run(ingest, recipe.ingest, Sources(recipe.sources))
-    docs, about = run(clean, recipe.clean, raw), raw.without("text")
+    here = current()
+    sources = Sources(recipe.sources, cache=here.settings.models / "sources", notice=here.observer.notice)
+    raw = run(ingest, recipe.ingest, sources)
+    repeated = [run(count_lines, recipe.boilerplate, raw)] if recipe.boilerplate.min_documents else []
+    docs, about = run(clean, recipe.clean, raw, *repeated), raw.without("text")
     language_model = adopt(recipe.language_model)
     language = run(identify_language, recipe.language, docs, language_model)
     wanted = (run(drop_empty, NoParams(), docs), run(want_languages, recipe.wanted, language))
@@ -72,8 +77,10 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     signatures = run(sign, recipe.bands, docs, where=wanted)
     candidates = run(join_bands, recipe.bands, signatures)
     clusters = run(label_clusters, NoParams(), docs, run(verify_clusters, recipe.clusters, docs, candidates))
+    lists = [adopt(one.file) for one in recipe.urls.lists]
     gates: tuple[Artifact, ...] = (
         *wanted,
+        *([run(filter_urls, recipe.urls, about, *lists)] if lists else []),
         run(keep_sure, NoParams(), language, run(fit_language_floors, recipe.floors, language)),
         run(filter_text, recipe.text, docs, text, language, thresholds),
         run(filter_quality, NoParams(), language, quality, run(fit_quality_cutoffs, recipe.cutoffs, language, quality)),

@@ -24,9 +24,12 @@ from polylm.tasks.corpus.split import SplitParams
 from polylm.tasks.corpus.stop_words import StopWordParams
 from polylm.tasks.corpus.text import StatisticsParams, TextParams, thresholds_of
 from polylm.tasks.corpus.thresholds import ThresholdParams
+from polylm.tasks.documents.boilerplate import BoilerplateParams
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.documents.ingest import IngestParams
+from polylm.tasks.documents.masks import KINDS
 from polylm.tasks.documents.sources import Source
+from polylm.tasks.documents.urls import UrlParams
 from polylm.tasks.evaluation.byte_models import ByteModelParams
 from polylm.tasks.evaluation.evaluate import EvaluateParams
 from polylm.tasks.evaluation.samples import SampleParams
@@ -46,6 +49,7 @@ from polylm.tasks.training.train import ModelParams, Optimizer, TrainParams
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 LID_176 = File(name="lid.176.ftz", sha256="8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83")
+MASKED = CleanParams(masks=KINDS)  # what leads to a person; the embedded sample leads to none
 CONTRADICTIONS = (
     "Corpus: table 1 says 638B tokens, the text 640B; table 1's rows add up to 644.0B, table 2's to 629.0B.",
     "Parameters: the paper says 1,722M and 13,003M; this shape has 1,737,084,928 (as the released weights) and 13,906,790,400.",
@@ -84,7 +88,9 @@ class Recipe(Params):
     )
     sources: dict[str, Source] = Field(default={}, description="Where documents come from; add at the end.")
     ingest: IngestParams = Field(IngestParams(), description="How files become parts.")
+    boilerplate: BoilerplateParams = Field(BoilerplateParams(), description="Which lines of a site are boilerplate.")
     clean: CleanParams = Field(CleanParams(), description="What is cut from texts.")
+    urls: UrlParams = Field(UrlParams(), description="Lists of addresses whose documents are rejected.")
     language_model: File = Field(LID_176, description="The fastText model that labels languages.")
     language: LanguageParams = Field(LanguageParams(), description="How languages are identified.")
     wanted: WantedParams = Field(WantedParams(), description="Which languages stay.")
@@ -188,12 +194,13 @@ def sample() -> Recipe:
 
 def corpus() -> Recipe:
     """The data stages alone, for your own text (--source NAME=PATH)."""
-    return Recipe(flow="corpus")
+    return Recipe(flow="corpus", clean=MASKED)
 
 
 def polylm_1_7b() -> Recipe:
     """PolyLM-1.7B: every number of the paper that there is; give it your own sources."""
     return Recipe(
+        clean=MASKED,
         stage1=TrainParams(segment="stage1", steps=610_000, batch=512, optimizer=Optimizer(peak_rate=1e-4)),
         stage2=TrainParams(segment="stage2", steps=92_500, batch=512, optimizer=Optimizer(peak_rate=1e-4)),
         contradictions=CONTRADICTIONS,
@@ -204,6 +211,7 @@ def polylm_13b() -> Recipe:
     """PolyLM-13B: every number of the paper that there is; give it your own sources."""
     rate = Optimizer(peak_rate=6e-5)  # 1e-4 spiked in every attempt (PolyLM 3.3)
     return Recipe(
+        clean=MASKED,
         curriculum=CurriculumParams(
             segments=(
                 SegmentParams(name="stage1", steps=152_500, non_english=0.30, pairs=0.0016),
