@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from polylm.flows.alarms import Watch
 from polylm.flows.recipes import Recipe
+from polylm.tasks.corpus.classifier import train_classifier
 from polylm.tasks.corpus.counts import count_labels, count_survivors
 from polylm.tasks.corpus.duplicates import (
     choose_keepers,
@@ -14,13 +15,8 @@ from polylm.tasks.corpus.duplicates import (
     verify_clusters,
 )
 from polylm.tasks.corpus.language import fit_language_floors, identify_language, keep_sure, want_languages
-from polylm.tasks.corpus.quality import (
-    filter_quality,
-    fit_quality_cutoffs,
-    score_quality,
-    train_classifier,
-    train_quality_models,
-)
+from polylm.tasks.corpus.perplexity import train_quality_models
+from polylm.tasks.corpus.quality import filter_quality, fit_quality_cutoffs, score_quality
 from polylm.tasks.corpus.select import select
 from polylm.tasks.corpus.split import assign_split
 from polylm.tasks.corpus.text import filter_text, measure_text
@@ -56,9 +52,10 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     watch.labels(recipe.alarms, labels)
     split = run(assign_split, recipe.split, docs, about, where=wanted)
     text = run(measure_text, recipe.statistics, docs, language, where=wanted)
-    models = run(train_quality_models, recipe.quality_models, about, docs, language, where=wanted)
-    classifier = run(train_classifier, recipe.classifier, about, docs, language, where=wanted)
-    quality = run(score_quality, NoParams(), docs, language, models, classifier, where=wanted)
+    languages = recipe.wanted.languages
+    models = run(train_quality_models, recipe.quality_models.covering(languages), about, docs, language, where=wanted)
+    classifiers = run(train_classifier, recipe.classifier.covering(languages), about, docs, language, where=wanted)
+    quality = run(score_quality, NoParams(), docs, language, models, classifiers, where=wanted)
     signatures = run(sign, recipe.bands, docs, where=wanted)
     candidates = run(join_bands, recipe.bands, signatures)
     clusters = run(label_clusters, NoParams(), docs, run(verify_clusters, recipe.clusters, docs, candidates))

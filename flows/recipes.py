@@ -14,9 +14,11 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from polylm.flows.alarms import AlarmParams
+from polylm.tasks.corpus.classifier import ClassifierParams
 from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
-from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
+from polylm.tasks.corpus.perplexity import QualityModelParams
+from polylm.tasks.corpus.quality import CutoffParams
 from polylm.tasks.corpus.split import SplitParams
 from polylm.tasks.corpus.text import StatisticsParams, TextParams
 from polylm.tasks.documents.clean import CleanParams
@@ -87,7 +89,7 @@ class Recipe(Params):
     statistics: StatisticsParams = Field(StatisticsParams(), description="What is counted in texts.")
     text: TextParams = Field(TextParams(), description="Thresholds of the rules for texts.")
     quality_models: QualityModelParams = Field(QualityModelParams(), description="The 5-gram models.")
-    classifier: ClassifierParams = Field(ClassifierParams(), description="The English classifier.")
+    classifier: ClassifierParams = Field(ClassifierParams(), description="The classifiers.")
     cutoffs: CutoffParams = Field(CutoffParams(), description="Percentiles of quality.")
     bands: BandParams = Field(BandParams(), description="Signatures and bands of the search for duplicates.")
     clusters: ClusterParams = Field(ClusterParams(), description="How alike duplicates are.")
@@ -131,7 +133,7 @@ def sample() -> Recipe:
     return Recipe(
         sources={"sample": Source(path=str(SAMPLE / "documents.jsonl.gz"))},
         ingest=IngestParams(part_rows=32),
-        quality_models=QualityModelParams(min_reference_bytes=30_000),
+        quality_models=QualityModelParams(min_reference_bytes=20_000),
         tokenizer=TokenizerParams(vocabulary=8_192, max_bytes=4_000_000),
         pack=PackParams(context=context),
         pack_pairs=PackPairParams(context=context),
