@@ -53,7 +53,7 @@ class ClassifierParams(ReferenceParams):
     libraries=["fasttext-modern", "pyarrow", "unicodedata"],
 )
 def train_classifier(corpus: Corpus, params: ClassifierParams, work: Workspace, job: str) -> dict[str, Any]:
-    """Train a language's classifier of references against the rest, one a fold, and calibrate each on the fold it has not seen.
+    """Train a language's classifier of references against the rest, one a fold, calibrated on the other fold.
 
     The record's metrics have the held-out AUC of both, and say why there is no classifier. The same bytes every time: one
     thread, a seed, and a process for each training. Memory: one part and one fold's `max_bytes`.

@@ -87,9 +87,9 @@ def score_quality(rows: Rows, params: NoParams, models: dict[str, Path], classif
 
 @files(reads=["language", "perplexity", "perplexity_model", "classifier"], writes=CUTOFFS, cheap=True, version=2)
 def fit_quality_cutoffs(corpus: Corpus, params: CutoffParams) -> pa.Table:
-    """Fit each language's percentiles of perplexity (head, middle, ceiling; all of them, as CCNet's table) and floor of the classifier.
+    """Fit each language's percentiles of perplexity (head, middle, ceiling) and the floor of its classifier.
 
-    From integer histograms in steps of 0.05 %, so that the order of parts cannot change a digit; a cutoff is the upper end of
+    `percentiles` has all, the 0th to the 100th, as CCNet's table has. From integer histograms in steps of 0.05 %, so that the order of parts cannot change a digit; a cutoff is the upper end of
     its step, the floor the lower. Memory: 16 bytes a step that occurs, at most 100,000 a language.
     """
     counts: dict[str, Histogram] = {}
