@@ -15,6 +15,7 @@ from polylm.tasks.corpus.duplicates import (
     verify_clusters,
 )
 from polylm.tasks.corpus.language import fit_language_floors, identify_language, keep_sure, want_languages
+from polylm.tasks.corpus.model_score import score_with_model, train_score_head
 from polylm.tasks.corpus.perplexity import train_quality_models
 from polylm.tasks.corpus.quality import filter_quality, fit_quality_cutoffs, score_quality
 from polylm.tasks.corpus.select import select
@@ -56,6 +57,7 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     models = run(train_quality_models, recipe.quality_models.covering(languages), about, docs, language, where=wanted)
     classifiers = run(train_classifier, recipe.classifier.covering(languages), about, docs, language, where=wanted)
     quality = run(score_quality, NoParams(), docs, language, models, classifiers, where=wanted)
+    _score_with_model(recipe, docs, wanted)
     signatures = run(sign, recipe.bands, docs, where=wanted)
     candidates = run(join_bands, recipe.bands, signatures)
     clusters = run(label_clusters, NoParams(), docs, run(verify_clusters, recipe.clusters, docs, candidates))
@@ -73,3 +75,13 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     )
     selected = run(select, NoParams(), about, language, where=gates)
     return Corpus(about, docs, language, split, wanted, selected)
+
+
+def _score_with_model(recipe: Recipe, docs: Artifact, wanted: tuple[Artifact, ...]) -> None:
+    """A measure that no gate reads yet, where the recipe names a model."""
+    if recipe.score_model is None:
+        return
+    model = adopt(recipe.score_model)
+    labels = adopt(recipe.score_labels) if recipe.score_labels is not None else None
+    heads = () if labels is None else (run(train_score_head, recipe.score_head, model, labels),)
+    run(score_with_model, recipe.model_score, docs, model, *heads, where=wanted)

@@ -17,6 +17,7 @@ from polylm.flows.alarms import AlarmParams
 from polylm.tasks.corpus.classifier import ClassifierParams
 from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
+from polylm.tasks.corpus.model_score import HeadParams, ModelScoreParams
 from polylm.tasks.corpus.perplexity import QualityModelParams
 from polylm.tasks.corpus.quality import CutoffParams
 from polylm.tasks.corpus.split import SplitParams
@@ -91,6 +92,10 @@ class Recipe(Params):
     quality_models: QualityModelParams = Field(QualityModelParams(), description="The 5-gram models.")
     classifier: ClassifierParams = Field(ClassifierParams(), description="The classifiers.")
     cutoffs: CutoffParams = Field(CutoffParams(), description="Percentiles of quality.")
+    score_model: File | None = Field(None, description="A zip with a model of transformers that scores every text.")
+    score_labels: File | None = Field(None, description="Labelled texts (JSON lines), for a model that is an embedding.")
+    score_head: HeadParams = Field(HeadParams(), description="The head that is trained on them.")
+    model_score: ModelScoreParams = Field(ModelScoreParams(), description="How that model is asked.")
     bands: BandParams = Field(BandParams(), description="Signatures and bands of the search for duplicates.")
     clusters: ClusterParams = Field(ClusterParams(), description="How alike duplicates are.")
     split: SplitParams = Field(SplitParams(), description="What is held out.")
