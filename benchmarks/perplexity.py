@@ -100,7 +100,7 @@ def _prepare(folder: Path, language: str, texts: list[str], max_bytes: int) -> b
     train = pa.array(texts[::2])
     rows = {"text": train, "language": pa.array([language] * len(train)), "kind": pa.array(["doc"] * len(train))}
     params = perplexity.QualityModelParams(
-        languages=(language,), min_reference_bytes=10_000, max_reference_bytes=1_500_000
+        languages=(language,), min_reference_bytes=10_000, max_reference_bytes=500_000
     )
     made = perplexity.train_quality_models(
         [rows], params, Workspace(folder / "out", folder / "scratch", folder), language

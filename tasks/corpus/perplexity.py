@@ -80,7 +80,7 @@ def train_quality_models(corpus: Corpus, params: QualityModelParams, work: Works
     """Train a language's pieces and 5-gram models as cc_net does, one pair a fold; none where a fold has too little text.
 
     The record's metrics say how much text there was, which model it is, and why there is none. The same bytes every time: one
-    thread, no sampling. Memory: one part; SentencePiece 40 to 130 bytes a byte of a fold's text; lmplz sorts in `memory`, and
+    thread, no sampling. Memory: one part; SentencePiece 12 to 30 bytes a byte of a fold's text (de, zh); lmplz sorts in `memory`, and
     build_binary holds the model (5 to 12 bytes a byte of text).
     """
     with spill_folder(work.scratch) as folder:
