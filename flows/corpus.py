@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from polylm.flows.alarms import Watch
 from polylm.flows.recipes import Recipe
+from polylm.tasks.corpus.classifier import train_classifier
 from polylm.tasks.corpus.counts import count_labels, count_survivors
 from polylm.tasks.corpus.declared import check_declared, read_declared
 from polylm.tasks.corpus.duplicates import (
@@ -16,13 +17,9 @@ from polylm.tasks.corpus.duplicates import (
 )
 from polylm.tasks.corpus.language import fit_language_floors, identify_language, keep_sure, want_languages
 from polylm.tasks.corpus.line_languages import measure_line_languages
-from polylm.tasks.corpus.quality import (
-    filter_quality,
-    fit_quality_cutoffs,
-    score_quality,
-    train_classifier,
-    train_quality_models,
-)
+from polylm.tasks.corpus.model_score import score_with_model, train_score_head
+from polylm.tasks.corpus.perplexity import train_quality_models
+from polylm.tasks.corpus.quality import filter_quality, fit_quality_cutoffs, score_quality
 from polylm.tasks.corpus.select import select
 from polylm.tasks.corpus.split import assign_split
 from polylm.tasks.corpus.stop_words import fit_stop_words
@@ -67,13 +64,15 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     if recipe.measure_lines:
         run(measure_line_languages, recipe.lines, docs, language_model, where=wanted)
     split = run(assign_split, recipe.split, docs, about, where=wanted)
-    stops = recipe.stop_words.for_wanted(recipe.wanted.languages, recipe.statistics)
+    languages = recipe.wanted.languages
+    stops = recipe.stop_words.for_wanted(languages, recipe.statistics)
     stop_words = run(fit_stop_words, stops, about, docs, language, where=wanted)
     text = run(measure_text, recipe.statistics, docs, language, stop_words, where=wanted)
     thresholds = run(fit_thresholds, recipe.derived, about, docs, language, text, where=wanted)
-    models = run(train_quality_models, recipe.quality_models, about, docs, language, where=wanted)
-    classifier = run(train_classifier, recipe.classifier, about, docs, language, where=wanted)
-    quality = run(score_quality, NoParams(), docs, language, models, classifier, where=wanted)
+    models = run(train_quality_models, recipe.quality_models.covering(languages), about, docs, language, where=wanted)
+    classifiers = run(train_classifier, recipe.classifier.covering(languages), about, docs, language, where=wanted)
+    quality = run(score_quality, NoParams(), docs, language, models, classifiers, where=wanted)
+    _score_with_model(recipe, docs, wanted)
     signatures = run(sign, recipe.bands, docs, where=wanted)
     candidates = run(join_bands, recipe.bands, signatures)
     clusters = run(label_clusters, NoParams(), docs, run(verify_clusters, recipe.clusters, docs, candidates))
@@ -96,3 +95,13 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     )
     selected = run(select, NoParams(), about, language, where=gates)
     return Corpus(about, docs, language, split, wanted, selected)
+
+
+def _score_with_model(recipe: Recipe, docs: Artifact, wanted: tuple[Artifact, ...]) -> None:
+    """A measure that no gate reads yet, where the recipe names a model."""
+    if recipe.score_model is None:
+        return
+    model = adopt(recipe.score_model)
+    labels = adopt(recipe.score_labels) if recipe.score_labels is not None else None
+    heads = () if labels is None else (run(train_score_head, recipe.score_head, model, labels),)
+    run(score_with_model, recipe.model_score, docs, model, *heads, where=wanted)

@@ -14,11 +14,14 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from polylm.flows.alarms import AlarmParams
+from polylm.tasks.corpus.classifier import ClassifierParams
 from polylm.tasks.corpus.declared import CheckDeclaredParams, ReadDeclaredParams
 from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
 from polylm.tasks.corpus.line_languages import LineLanguageParams
-from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
+from polylm.tasks.corpus.model_score import HeadParams, ModelScoreParams
+from polylm.tasks.corpus.perplexity import QualityModelParams
+from polylm.tasks.corpus.quality import CutoffParams
 from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.corpus.split import SplitParams
 from polylm.tasks.corpus.stop_words import StopWordParams
@@ -107,8 +110,14 @@ class Recipe(Params):
     derived: ThresholdParams = Field(ThresholdParams(), description="How thresholds are derived from clean text.")
     text: TextParams = Field(TextParams(), description="Rule sets and their thresholds for texts.")
     quality_models: QualityModelParams = Field(QualityModelParams(), description="The 5-gram models.")
-    classifier: ClassifierParams = Field(ClassifierParams(), description="The English classifier.")
+    classifier: ClassifierParams = Field(ClassifierParams(), description="The classifiers.")
     cutoffs: CutoffParams = Field(CutoffParams(), description="Percentiles of quality.")
+    score_model: File | None = Field(None, description="A zip with a model of transformers that scores every text.")
+    score_labels: File | None = Field(
+        None, description="Labelled texts (JSON lines), for a model that is an embedding."
+    )
+    score_head: HeadParams = Field(HeadParams(), description="The head that is trained on them.")
+    model_score: ModelScoreParams = Field(ModelScoreParams(), description="How that model is asked.")
     bands: BandParams = Field(BandParams(), description="Signatures and bands of the search for duplicates.")
     clusters: ClusterParams = Field(ClusterParams(), description="How alike duplicates are.")
     split: SplitParams = Field(SplitParams(), description="What is held out.")
@@ -151,7 +160,7 @@ def sample() -> Recipe:
     return Recipe(
         sources={"sample": Source(path=str(SAMPLE / "documents.jsonl.gz"))},
         ingest=IngestParams(part_rows=32),
-        quality_models=QualityModelParams(min_reference_bytes=30_000),
+        quality_models=QualityModelParams(min_reference_bytes=20_000),
         tokenizer=TokenizerParams(vocabulary=8_192, max_bytes=4_000_000),
         pack=PackParams(context=context),
         pack_pairs=PackPairParams(context=context),
