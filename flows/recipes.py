@@ -93,7 +93,9 @@ class Recipe(Params):
     classifier: ClassifierParams = Field(ClassifierParams(), description="The classifiers.")
     cutoffs: CutoffParams = Field(CutoffParams(), description="Percentiles of quality.")
     score_model: File | None = Field(None, description="A zip with a model of transformers that scores every text.")
-    score_labels: File | None = Field(None, description="Labelled texts (JSON lines), for a model that is an embedding.")
+    score_labels: File | None = Field(
+        None, description="Labelled texts (JSON lines), for a model that is an embedding."
+    )
     score_head: HeadParams = Field(HeadParams(), description="The head that is trained on them.")
     model_score: ModelScoreParams = Field(ModelScoreParams(), description="How that model is asked.")
     bands: BandParams = Field(BandParams(), description="Signatures and bands of the search for duplicates.")
