@@ -102,7 +102,10 @@ class StoreReader:
         return found[0]
 
     def _run(self, path: Path) -> Run:
-        run = self._once(path, read_run)
+        try:
+            run = self._once(path, read_run)
+        except FileNotFoundError:  # gone since it was listed, or a link that leads nowhere
+            run = read_run(path)
         assert isinstance(run, Run)
         return run.as_it_is()
 

@@ -176,7 +176,7 @@ def _decided(path: Path) -> list[tuple[str, str]]:
         answer = _answer([alarm["id"] for alarm in waiting], "")
         for alarm in waiting:
             alarm["decision"] = {"approved": answer.approve, "reason": answer.reason.strip()}
-        write_json(path, {**record, "state": "approved" if answer.approve else "refused"})
+        write_json(path, {**record, "state": "approved" if answer.approve else "refused", "error": ""})
     decisions = [(alarm["id"], alarm["decision"]) for alarm in record["alarms"]]
     for _, decision in decisions:
         if not decision["approved"]:

@@ -86,7 +86,7 @@ class once:
 
 def pytest_terminal_summary(terminalreporter):
     """The table of the hostile tests: what was tried, and how many of them reached anything."""
-    reports = [one for several in terminalreporter.stats.values() for one in several if hasattr(one, "user_properties")]
+    reports = [r for several in terminalreporter.stats.values() for r in several if isinstance(r, pytest.TestReport)]
     tried = {one.nodeid: n for one in reports for name, n in one.user_properties if name == "attacks"}
     if not tried:
         return

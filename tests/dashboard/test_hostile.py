@@ -49,8 +49,8 @@ MOST_BYTES = 8 << 20  # of an answer; a text of 5 million characters is the long
 MOST_SECONDS = 10.0
 FAMILIES = ("markup", "templates", "unseen", "sql", "paths", "numbers", "long", "raw")
 SEED = 5
-EACH = 6  # attacks of a family on each parameter of a page; over all parameters every attack comes
-MIXED = 300  # seeded attacks on any parameter of any page
+EACH = 4  # attacks of a family on each parameter of a page; over all parameters every attack comes
+MIXED = 150  # seeded attacks on any parameter of any page
 HOSTS = (EVIL, f"{EVIL}:80", "127.0.0.1.evil.example", "localhost.", "127.0.0.1@evil.example", "evil.example#127.0.0.1", "127.0.0.2", "0.0.0.0", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1", "127.0.0.1:80:80", "127.0.0.1:x", "127.0.0.1, evil.example", " ", "", "<pwned>", "{{1337*1009}}")  # fmt: skip
 FORWARDED = ("x-forwarded-host", "x-forwarded-for", "x-original-url", "x-rewrite-url", "forwarded", "x-http-method-override", "referer", "origin", "user-agent", "accept-language", "cookie", "hx-current-url", "hx-target", "hx-prompt", "if-modified-since", "if-none-match", "range", "content-length", "accept", "authorization")  # fmt: skip
 
@@ -257,7 +257,7 @@ def test_no_page_answers_to_another_name(attacked, tried, host):
 
 @pytest.mark.parametrize("header", FORWARDED)
 def test_headers_of_others_change_nothing(attacked, tried, header):
-    for page in random.Random(header).sample(attacked.pages, 5):
+    for page in random.Random(header).sample(attacked.pages, 2):
         for value in (
             EVIL,
             "<pwned>",
@@ -367,7 +367,8 @@ def _go(page, address, tries=10):
 def test_without_scripts_every_page_shows_its_content(browser, address, attacked):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
-    for path in _shown_pages(attacked):
+    whole = {page.route.path: page.path for page, answer in attacked.found if answer.status_code == 200 and "<html" in answer.text}  # fmt: skip
+    for path in whole.values():
         _go(page, "http://{}:{}".format(*address) + path)
         assert page.locator("main").inner_text().strip(), path
     context.close()
