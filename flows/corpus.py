@@ -20,6 +20,7 @@ from polylm.tasks.corpus.line_languages import measure_line_languages
 from polylm.tasks.corpus.model_score import score_with_model, train_score_head
 from polylm.tasks.corpus.perplexity import train_quality_models
 from polylm.tasks.corpus.quality import filter_quality, fit_quality_cutoffs, score_quality
+from polylm.tasks.corpus.reference import set_aside_references
 from polylm.tasks.corpus.select import select
 from polylm.tasks.corpus.split import assign_split
 from polylm.tasks.corpus.stop_words import fit_stop_words
@@ -79,6 +80,7 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     lists = [adopt(one.file) for one in recipe.urls.lists]
     gates: tuple[Artifact, ...] = (
         *wanted,
+        *([run(set_aside_references, NoParams(), about)] if _has_references(recipe) else []),
         *([run(filter_urls, recipe.urls, about, *lists)] if lists else []),
         run(keep_sure, NoParams(), language, run(fit_language_floors, recipe.floors, language)),
         run(filter_text, recipe.text, docs, text, language, thresholds),
@@ -95,6 +97,10 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     )
     selected = run(select, NoParams(), about, language, where=gates)
     return Corpus(about, docs, language, split, wanted, selected)
+
+
+def _has_references(recipe: Recipe) -> bool:
+    return any(source.role == "reference" for source in recipe.sources.values())
 
 
 def _score_with_model(recipe: Recipe, docs: Artifact, wanted: tuple[Artifact, ...]) -> None:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from polylm.kernels import ccnet_normalize, minhash, normalize
 from polylm.tasks.corpus.language import BATCH_BYTES, places_by_language
-from polylm.tasks.stage import Field, Params, Rows
+from polylm.tasks.documents.schema import REFERENCE
+from polylm.tasks.rules import Rules, at_most, lookup
+from polylm.tasks.stage import Field, NoParams, Params, Rows, gate
 
 FOLDS = ("0", "1")
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -28,8 +30,8 @@ class ReferenceParams(Params):
         (), description="Languages to train for; none given: those that the recipe wants."
     )
     reference_kinds: tuple[str, ...] = Field(
-        ("doc", "book", "wiki", "encyclopedic", "instruction"),
-        description="Kinds of documents that read well; `instruction` is what FineWeb2-HQ adds.",
+        (REFERENCE, "doc", "book", "wiki", "encyclopedic", "instruction"),
+        description="Kinds of documents that read well: all of sources whose role it is, and these; `instruction` is what FineWeb2-HQ adds.",
         source="PolyLM 3.1: Wikipedia, books; FineWeb2-HQ (arXiv 2502.10361)",
     )
 
@@ -39,6 +41,13 @@ class ReferenceParams(Params):
     def covering(self, wanted: Sequence[str]) -> Self:
         """These params for the languages that the recipe wants, if they name none of their own."""
         return self if self.languages else self.model_copy(update={"languages": tuple(wanted)})
+
+
+@gate(reads=["kind"])
+def set_aside_references(rows: Rows, params: NoParams) -> Rules:
+    """Set the documents of reference sources aside: they teach what good text is, and are not part of the corpus."""
+    names = rows["kind"].dictionary.to_pylist()
+    return {"reference": at_most(lookup(rows["kind"], {name: float(name == REFERENCE) for name in names}, 0.0), 0)}
 
 
 class NormalTexts:

@@ -11,6 +11,7 @@ from polylm.kernels.words import segment
 from polylm.tasks.corpus.language import BATCH_BYTES, places_by_language
 from polylm.tasks.corpus.rule_sets import rule_set
 from polylm.tasks.corpus.text import StatisticsParams
+from polylm.tasks.documents.schema import REFERENCE
 from polylm.tasks.stage import Corpus, Field, Params, Rows, files
 
 STOP_WORDS = {"language": pa.string(), "word": pa.string(), "share": pa.float64()}
@@ -21,7 +22,9 @@ class StopWordParams(Params):
         (), description="Languages to fit; the flow adds wanted ones without a list.", source="ours"
     )
     reference_kinds: tuple[str, ...] = Field(
-        ("doc", "book"), description="Kinds of documents that read well.", source="ours, as for the quality models"
+        (REFERENCE, "doc", "book"),
+        description="Kinds of documents that read well: all of sources whose role it is, and these.",
+        source="ours, as for the quality models",
     )
     min_share: float = Field(
         0.008,

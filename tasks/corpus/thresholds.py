@@ -16,6 +16,7 @@ from polylm.tasks.corpus.language import places_by_language
 from polylm.tasks.corpus.rule_sets import rule_set, sane_range
 from polylm.tasks.corpus.text import JUDGED
 from polylm.tasks.corpus.text_rules import RULES, value_of
+from polylm.tasks.documents.schema import REFERENCE
 from polylm.tasks.stage import Corpus, Field, Params, Rows, files
 
 THRESHOLDS = {
@@ -44,7 +45,9 @@ Histogram: TypeAlias = dict[int, int]  # how often each step occurs; step 0 is t
 
 class ThresholdParams(Params):
     reference_kinds: tuple[str, ...] = Field(
-        ("doc", "book"), description="Kinds of documents that read well.", source="ours, as for the quality models"
+        (REFERENCE, "doc", "book"),
+        description="Kinds of documents that read well: all of sources whose role it is, and these.",
+        source="ours, as for the quality models",
     )
     min_references: int = Field(
         100, ge=1, description="Of a language; with fewer nothing is derived.", unit="documents", source="ours"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from polylm.tasks.documents.readers import Batch, check, options, read, read_code, read_parallel
-from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT
+from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT, REFERENCE
 from polylm.tasks.documents.sources import CODE, Piece
 from polylm.tasks.stage import Field, Params, files
 
@@ -65,7 +65,14 @@ def _documents(piece: Piece, params: IngestParams, bad: list[pa.Table]) -> Itera
     for batch in _batches(piece, params):
         if batch.bad.num_rows:
             bad.append(batch.bad)
-        yield batch.documents
+        yield _marked(batch.documents) if piece.reading.role == "reference" else batch.documents
+
+
+def _marked(documents: pa.Table) -> pa.Table:
+    """Documents of a reference: that is their kind, whatever their source calls it."""
+    place = documents.schema.get_field_index("kind")
+    field = documents.schema.field(place)
+    return documents.set_column(place, field, pa.array([REFERENCE] * len(documents), pa.string()).cast(field.type))
 
 
 def _batches(piece: Piece, params: IngestParams) -> Iterator[Batch]:

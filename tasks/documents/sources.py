@@ -54,6 +54,10 @@ class Source(BaseModel):
         default="resiliparse", description="What takes the text out of the pages of WARC: the fast or the careful one."
     )
 
+    role: Literal["corpus", "reference"] = Field(
+        default="corpus",
+        description="`reference`: clean text from which models and thresholds are fitted, never judged or selected itself.",
+    )
     languages: tuple[str, ...] = Field(
         default=(),
         description="The two languages of parallel text: of fields src and tgt, or of two files whose names end in them.",

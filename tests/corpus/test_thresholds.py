@@ -24,7 +24,7 @@ from polylm.tasks.corpus.thresholds import (
     threshold_at,
 )
 
-RECORDS = swedish.records()
+RECORDS = [record | {"kind": "doc"} for record in swedish.references()] + swedish.records()
 
 
 def rows_of(records, language="sv"):

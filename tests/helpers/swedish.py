@@ -74,10 +74,14 @@ def _sentence(rng):
     )
 
 
-def records(references=140, web=40):
-    """Clean documents of the kind `doc`, web pages like them, and web pages that say one line again and again."""
-    clean = [{"id": f"doc-{n}", "kind": "doc", "text": prose(n, 12 + n % 9)} for n in range(references)]
+def references(count=140):
+    """Clean documents."""
+    return [{"id": f"clean-{n}", "text": prose(n, 12 + n % 9)} for n in range(count)]
+
+
+def records(web=40):
+    """Web pages that read well, and web pages that say one line again and again."""
     pages = [{"id": f"web-{n}", "kind": "web", "text": prose(1_000 + n)} for n in range(web)]
     line = "Klicka här för att se hela bilden av båten i hamnen."
     spam = [{"id": f"spam-{n}", "kind": "web", "text": prose(2_000 + n, 6) + f"\n{line}" * 30} for n in range(5)]
-    return clean + pages + spam
+    return pages + spam
