@@ -91,16 +91,28 @@ def write_report(settings: Settings, run_id: str, file: Path) -> Path:
 
     Waits for what pages count in the background, 120 s a page at most. Raises ValueError for an unknown run or folder.
     """
-    if not file.absolute().parent.is_dir():
-        raise ValueError(f"{file}: there is no folder {file.parent} to write a report in; make it first")
+    file = _writable(file)
     app = create_app(settings)
     here: Queries = app.state.queries
     run = here.run(run_id)
     text = _report(run, _pages(here, run), app)
     text = text.replace(escape(str(here.store.root)), "STORE")
     aside = file.with_name(f"{file.name}.tmp")
-    aside.write_text(_LOCAL.sub("(a server on the machine of the run)", text), encoding="utf-8", errors="replace")
-    return aside.replace(file)
+    try:
+        aside.write_text(_LOCAL.sub("(a server on the machine of the run)", text), encoding="utf-8", errors="replace")
+        return aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _writable(file: Path) -> Path:
+    """The file to write, past links, asked before the work; ValueError where a report cannot be put there."""
+    target = file.resolve()
+    if target.exists() and not target.is_file():
+        raise ValueError(f"{file}: it is there and no file; give another with --out")
+    if not target.parent.is_dir():
+        raise ValueError(f"{file}: there is no folder {target.parent} to write a report in; make it first")
+    return target
 
 
 def _pages(here: Queries, run: Run) -> list[Page]:

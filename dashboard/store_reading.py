@@ -9,6 +9,7 @@ from typing import Any
 from polylm.dashboard.cache import Cache
 from polylm.dashboard.errors import Missing
 from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
+from polylm.tasks.maintenance.run_records import run_id as id_of
 from polylm.tasks.store import Shape, Store, StoreError, read_json
 
 _REF = re.compile(r"([a-z0-9_]{1,80})/([0-9a-f]{8,64})")
@@ -73,7 +74,7 @@ class StoreReader:
     def run(self, run_id: str) -> Run:
         """A run by its id; Missing where the store has none of that name."""
         for path in run_paths(self.store.root):
-            if path.stem == run_id:
+            if run_id == id_of(path):
                 return self._run(path)
         raise Missing(f"No run {run_id[:100]!r} in this store.")
 
@@ -104,7 +105,7 @@ class StoreReader:
     def _run(self, path: Path) -> Run:
         try:
             run = self._once(path, read_run)
-        except FileNotFoundError:  # gone since it was listed, or a link that leads nowhere
+        except OSError:  # gone since it was listed, or a link that leads nowhere
             run = read_run(path)
         assert isinstance(run, Run)
         return run.as_it_is()

@@ -114,16 +114,16 @@ class Watch:
         for alarm in alarms:
             approved = self.approved.get(alarm.id)
             here.observer.notice(f"alarm: {alarm.message}{f' (approved: {approved})' if approved else ''}")
+        for alarm in alarms:
+            _note(here, alarm, action)
+        _decide(here, self.approved)
         waiting = [alarm for alarm in alarms if alarm.id not in self.approved]
         asks = bool(waiting) and action == "ask" and here.mode == "run"
-        reason = self.ask() if asks and self.ask else None
-        passed = {**self.approved, **{alarm.id: reason for alarm in waiting if reason}}
-        for alarm in alarms:
-            _note(here, alarm, action, passed.get(alarm.id))
-        waiting = [alarm for alarm in waiting if alarm.id not in passed]
+        if asks and self.ask and (reason := self.ask()):
+            _decide(here, {alarm.id: reason for alarm in waiting})
+            return
         if waiting and here.mode == "run" and action != "warn":
-            waits = asks and self.can_wait
-            raise AlarmsRaised(waiting, here.record["id"], self._way_out(asks=asks), waits=waits)
+            raise AlarmsRaised(waiting, here.record["id"], self._way_out(asks=asks), waits=asks and self.can_wait)
 
     def _way_out(self, *, asks: bool) -> str:
         if asks and self.can_wait:
@@ -134,15 +134,21 @@ class Watch:
         return f"the run stops here: {nobody}--on-alarm warn goes on, a run of a deployment waits for an approval in Prefect"
 
 
-def _note(here: Session, alarm: Alarm, action: Action, reason: str | None) -> None:
-    """Write it into the run's record and the manifest of the artifact that it is about."""
-    entry = {"id": alarm.id, **asdict(alarm), "action": action}
-    entry["decision"] = {"approved": True, "reason": reason} if reason else None
-    here.record["alarms"].append(entry)
+def _note(here: Session, alarm: Alarm, action: Action) -> None:
+    """Write it into the run's record, before anybody is asked about it."""
+    here.record["alarms"].append({"id": alarm.id, **asdict(alarm), "action": action, "decision": None})
     if here.mode == "run":
         here.save()
-    if entry["decision"]:
-        here.store.annotate_manifest(alarm.artifact, {"alarms": [entry]})
+
+
+def _decide(here: Session, reasons: Mapping[str, str]) -> None:
+    """Write down why alarms were passed: in the run's record, and in the manifests of the artifacts that they are about."""
+    for entry in here.record["alarms"]:
+        if entry["id"] in reasons and not entry["decision"]:
+            entry["decision"] = {"approved": True, "reason": reasons[entry["id"]]}
+            here.store.annotate_manifest(entry["artifact"], {"alarms": [entry]})
+    if here.mode == "run":
+        here.save()
 
 
 def _lost_sources(params: AlarmParams, gate: Artifact) -> list[Alarm]:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -19,7 +20,7 @@ from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from prefect.utilities.urls import url_for
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from polylm.flows.alarms import AlarmsRaised, Watch
 from polylm.flows.everything import start
@@ -37,20 +38,35 @@ from polylm.tasks.prefect_runs import (
     publish_funnel,
     unbox,
 )
-from polylm.tasks.run import Observer, Session, current
+from polylm.tasks.run import Observer, Session, current, was_told_to_end
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Stage, all_stages
 from polylm.tasks.store import read_json, write_json
 
 DRAIN_SECONDS = 5.0
+_NO_MORE_TRIES = (
+    "Retry handling ended"  # how Prefect's client ends a call whose tries were cut short (`let_calls_retry`)
+)
 NAME_LENGTH = 80
 # Prefect's own names of runs that nobody named: two words from its server, a Greek letter and a star from its form.
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega"
 _MADE_UP = re.compile(rf"[a-z]+-[a-z]+|({_GREEK.replace(' ', '|')})\d*(-[a-z]+)+|")
 
 FIELDS = "|".join(Recipe.model_fields)
-Change = Annotated[str, StringConstraints(pattern=rf"^({FIELDS})(\.[A-Za-z0-9_-]+)*=.+$")]
-NamedSource = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+=.+$")]
+# Pydantic refuses lone surrogates by itself. The schema must too: Prefect's database keeps such a run, and then answers
+# nobody who asks for runs to work on. Python's `re` reads the schema; pydantic's own engine could not.
+_TEXT = r"[^\x00-\x1f\ud800-\udfff]+$"
+_CHANGE, _SOURCE = rf"^({FIELDS})(\.[A-Za-z0-9_-]+)*=", r"^[A-Za-z0-9_-]+="
+Change = Annotated[
+    str,
+    StringConstraints(pattern=_CHANGE),
+    WithJsonSchema({"type": "string", "pattern": _CHANGE + _TEXT}),
+]
+NamedSource = Annotated[
+    str,
+    StringConstraints(pattern=_SOURCE),
+    WithJsonSchema({"type": "string", "pattern": _SOURCE + _TEXT}),
+]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
 
 
@@ -82,7 +98,11 @@ class RunRequest(BaseModel):
     on_alarm: Literal["", "fail", "warn", "ask"] = Field(
         "", description="What an alarm does; ask suspends the run until somebody approves; empty for the recipe's own."
     )
-    store: str = Field("", description="The folder of artifacts; empty for POLYLM_STORE, else ./store.")
+    store: str = Field(
+        "",
+        description="The folder of artifacts; empty for POLYLM_STORE, else ./store.",
+        json_schema_extra={"pattern": f"^$|^{_TEXT}"},
+    )
     workers: int | None = Field(None, ge=0, le=1024, description="Worker processes; empty for one a core.")
 
     def all_changes(self) -> list[str]:
@@ -102,7 +122,7 @@ class Approval(RunInput):
     reason: str = Field(
         min_length=3,
         max_length=2_000,
-        pattern=r"\S",
+        pattern=r"\w",
         description="Why, in words. It is kept in the run's record and in the artifact's manifest.",
     )
 
@@ -223,7 +243,12 @@ def run_here(request: RunRequest, observer: Observer, watch: Watch) -> Session:
     try:
         with watched(str(get_current_settings().api.url), observer.notice):
             unbox(body(request))
-    except TransportError as error:
+    except (TransportError, AssertionError) as error:
+        if isinstance(error, AssertionError) and not str(error).startswith(_NO_MORE_TRIES):
+            raise
+        if was_told_to_end(error):
+            observer.notice("terminated; the same command goes on from here")
+            raise SystemExit(128 + signal.SIGTERM) from error
         gone = f"the Prefect server at {get_current_settings().api.url} went away ({error})"
         if not ended:
             raise ConnectionError(f"{gone}; --no-prefect runs without one") from error

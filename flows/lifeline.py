@@ -45,7 +45,8 @@ def end_with_parent() -> None:
     """Kill this process's group as soon as standard input closes; returns at once."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1 << 16):  # not sys.stdin, whose lock an ending interpreter wants
+            pass
         os.killpg(0, signal.SIGKILL)
 
     threading.Thread(target=watch, daemon=True).start()

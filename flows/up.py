@@ -1,14 +1,19 @@
 """`polylm up`: a Prefect server, its deployments and workers, and the dashboard, on 127.0.0.1 until Ctrl-C."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 from polylm.flows import lifeline
 from polylm.flows.prefect_server import prefect_home, prefect_server, wait_until_healthy
@@ -19,6 +24,8 @@ from polylm.tasks.store import Store, StoreError
 PROJECT = Path(__file__).resolve().parents[1]
 POOLS = {"cpu": [], "gpu": ["--limit", "1"]}  # one training at a time on a host
 DEPLOY_SECONDS = 180
+END_SECONDS = 10.0  # for a run to end its workers and write its record
+REPORT_SECONDS = 2.0  # for its worker to tell the server
 Say = Callable[[str], None]
 
 
@@ -82,7 +89,19 @@ def _parts(
             )
             yield parts
         finally:
+            _end_runs([process for name, process in parts.items() if name.startswith("worker-")])
             lifeline.stop([process for name, process in parts.items() if name != "prefect-server"])
+
+
+def _end_runs(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
+    """Ask flow runs to end while their workers and the server are there, so that Prefect knows that they have."""
+    flows = [child for worker in workers if worker.poll() is None for child in psutil.Process(worker.pid).children()]
+    for process in flows:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(flows, END_SECONDS)
+    if flows:
+        time.sleep(REPORT_SECONDS)
 
 
 def _deploy(url: str, settings: Settings) -> None:
@@ -92,12 +111,28 @@ def _deploy(url: str, settings: Settings) -> None:
         wait_until_healthy(
             f"{url}/work_pools/{pool}", None, _log(settings, f"worker-{pool}"), f"worker of the pool {pool}"
         )
+    scheduled = _scheduled(url)
     words = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     done = subprocess.run(
         words, env={**os.environ, "PWD": str(Path.cwd())}, capture_output=True, text=True, timeout=DEPLOY_SECONDS
     )
     if done.returncode:
         raise ValueError(f"{file} cannot be deployed:\n{done.stdout[-2_000:]}{done.stderr[-2_000:]}")
+    for deployment, schedule in _scheduled(url, active=False) & scheduled:  # the file says how they are at first
+        _ask(f"{url}/deployments/{deployment}/schedules/{schedule}", {"active": True}, "PATCH")
+
+
+def _scheduled(url: str, *, active: bool = True) -> set[tuple[str, str]]:
+    """Deployments and their schedules, those that are switched on or those that are off."""
+    found = json.loads(_ask(f"{url}/deployments/filter", {}, "POST"))
+    return {(d["id"], schedule["id"]) for d in found for schedule in d["schedules"] if schedule["active"] is active}
+
+
+def _ask(address: str, body: dict[str, Any], method: str) -> bytes:
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, json.dumps(body).encode(), headers, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return bytes(answer.read())
 
 
 def _log(settings: Settings, part: str) -> Path:

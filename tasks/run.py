@@ -170,7 +170,7 @@ def session(
             yield it
         record["state"] = "completed"
     except BaseException as error:
-        record["state"] = getattr(error, "run_state", "failed") if isinstance(error, Exception) else "stopped"
+        record["state"] = "stopped" if was_told_to_end(error) else getattr(error, "run_state", "failed")
         record["error"] = str(error)
         it.pool.close(kill=True)
         raise
@@ -179,6 +179,15 @@ def session(
         _sessions.remove(it)
         record["seconds"] = round(time.time() - started, 2)
         _save_last(it)
+
+
+def was_told_to_end(error: BaseException | None) -> bool:
+    """Is it what ends a process (Ctrl-C, SIGTERM), or did it come up while that was handled?"""
+    while error is not None:
+        if not isinstance(error, Exception):
+            return True
+        error = error.__context__
+    return False
 
 
 def _save_last(here: Session) -> None:

@@ -11,6 +11,7 @@ checked/  seen/                    code checks that passed; digests of inputs
 import fcntl
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -249,7 +250,8 @@ class Store:
 
     def manifest_path(self, stage: str, key: str) -> Path:
         """The manifest of an artifact by (the beginning of) its key; StoreError where there is none or several."""
-        found = sorted((self.root / "artifacts" / stage).glob(f"{key}*.json")) if key else []
+        named = re.fullmatch(r"[A-Za-z0-9_]+/[0-9a-f]+", f"{stage}/{key}")
+        found = sorted((self.root / "artifacts" / stage).glob(f"{key}*.json")) if named else []
         if len(found) != 1:
             raise StoreError(
                 f"{len(found)} artifacts {stage}/{key}* in {self.root}: `polylm status` lists those of a run"
@@ -367,7 +369,7 @@ def read_json(path: Path) -> Any:
     """What a small file holds, None where it is damaged."""
     try:
         return seal.open_json(path.read_bytes())
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,8 @@ HELPERS = str(Path(__file__).resolve().parent / "helpers")
 sys.path.insert(0, HELPERS)  # spawned workers inherit it
 settings.register_profile("untimed", deadline=None)  # a busy machine is no failure of an example
 settings.load_profile("untimed")
+# Where this runs in the background of a shell Ctrl-C is ignored, and every process that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from samples import MODEL, call, command, third_options, third_records, write_jsonl  # noqa: E402
 

@@ -35,7 +35,7 @@ def _main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if isinstance(error, OSError):  # a full disk, a folder that may not be written: no trace helps
-            _end(f"{error}; the same command goes on from here", 1)
+            _end(f"{error}{'; the same command goes on from here' if sys.argv[1:2] == ['run'] else ''}", 1)
         if way_out := getattr(error, "way_out", None):  # of alarms, each of which was told when it was raised
             _end(way_out, 4)
         mistake = isinstance(error, ValueError) or getattr(error, "is_mistake", False)

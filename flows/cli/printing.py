@@ -20,7 +20,7 @@ def short(value: Any, width: int = 32) -> str:
         if isinstance(value, str)
         else json.dumps(value, ensure_ascii=False, default=str)
     )
-    text = text.replace("\n", " ")
+    text = "".join(character if character.isprintable() else " " for character in text)  # a terminal obeys others
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
@@ -31,8 +31,9 @@ def as_values(report: "StageReport") -> dict[str, Any]:
 
 
 def run_line(run: "Run") -> str:
-    told = run.error.partition("\n")[0]
-    return f"{run.id:36} {run.state:17} {len(run.stages):>2} stages  {run.started_by:12}  {short(told, 100)}".rstrip()
+    name, state, by = (short(text, 100) for text in (run.id, run.state, run.started_by))
+    told = short(run.error.partition("\n")[0], 100)
+    return f"{name:36} {state:17} {len(run.stages):>2} stages  {by:12}  {told}".rstrip()
 
 
 def plan_line(report: "StageReport") -> str:

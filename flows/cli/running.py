@@ -86,6 +86,7 @@ def up(
     """Start Prefect with the deployments and their workers, and the dashboard, on 127.0.0.1 until Ctrl-C."""
     from polylm.flows.up import up as start_all
 
+    print("starting Prefect, its workers and the dashboard: half a minute, more on a busy machine", file=sys.stderr)
     start_all(settings_of(store), port, postgres, print)
 
 
@@ -116,11 +117,12 @@ def _watch(action: Literal["fail", "warn", "ask"] | None) -> "Watch":
 
 
 def _approval() -> str | None:
-    """Ask at the terminal: the reason for going on, None to stop."""
-    from rich.console import Console
-
-    typed = Console(stderr=True).input("Go on? Type the reason, which is kept in the run's record; Enter stops: ")
-    return typed.encode("utf-8", "replace").decode().strip() or None
+    """Ask at the terminal: the reason for going on, in words; None to stop."""
+    print(
+        "Go on? Type the reason, which is kept in the run's record; Enter stops: ", end="", file=sys.stderr, flush=True
+    )
+    typed = sys.stdin.buffer.readline().decode("utf-8", "replace").strip()  # "" at Ctrl-D
+    return typed if any(map(str.isalnum, typed)) else None
 
 
 def _run_in_prefect(

@@ -25,7 +25,7 @@ from pathlib import Path
 from polylm.tasks.maintenance.lock import InUse, alone, held_work
 from polylm.tasks.maintenance.needs import Needs, Policy, cannot_be_remade
 from polylm.tasks.maintenance.run_records import Run, read_runs
-from polylm.tasks.store import MANIFEST, Store, write_json
+from polylm.tasks.store import MANIFEST, Store, StoreError, write_json
 
 _LIST = "list.json"
 _WRITTEN_WITHIN = 3_600.0  # seconds, of a small file
@@ -146,7 +146,14 @@ def _move(store: Store, found: Plan) -> None:
     stamp = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}{time.time_ns() // 1_000_000 % 1000:03d}"
     trash = store.root / "trash" / stamp
     trash.mkdir(parents=True)
-    write_json(trash / _LIST, {"paths": [item.path for item in found.free], "stages": found.by_stage()})
+    try:
+        write_json(trash / _LIST, {"paths": [item.path for item in found.free], "stages": found.by_stage()})
+    except OSError as error:
+        trash.rmdir()
+        way_out = "free some kB, such as by --empty-trash, then try again"
+        raise StoreError(
+            f"nothing was moved: the list of it cannot be written ({error.strerror}): {way_out}"
+        ) from error
     for item in found.free:
         (trash / item.path).parent.mkdir(parents=True, exist_ok=True)
         (store.root / item.path).rename(trash / item.path)

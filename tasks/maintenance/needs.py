@@ -62,7 +62,7 @@ class Needs:
 
     @cached_property
     def kept_runs(self) -> list[Run]:
-        """The latest completed runs and all since the first of them, and whatever run is young."""
+        """The latest completed runs and all since the first of them; those that wait for an approval; young ones."""
         paths = run_paths(self.store.root)
         runs = [read_run(path) for path in paths]
         for run in runs:
@@ -71,7 +71,11 @@ class Needs:
         completed = [index for index, run in enumerate(runs) if run.state == "completed"]
         keep = self.policy.keep_runs
         first = len(runs) if keep == 0 else completed[-keep] if len(completed) >= keep else 0
-        return [run for index, run in enumerate(runs) if index >= first or self.is_young(paths[index])]
+        return [
+            run
+            for index, run in enumerate(runs)
+            if index >= first or run.state == "awaiting approval" or self.is_young(paths[index])
+        ]
 
     def keys(self, stage: str, artifacts: frozenset[str]) -> set[str]:
         """The keys of all parts, folders and jobs of a stage that are in these artifacts."""

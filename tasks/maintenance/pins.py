@@ -20,22 +20,22 @@ def pin(store: Store, ref: str) -> str:
 def unpin(store: Store, ref: str) -> str:
     """Let `gc` take an artifact again once no kept run needs it."""
     stage, _, key = ref.partition("/")
-    found = sorted((store.root / "pins").glob(f"{stage}@{key}*.json"))
-    if len(found) != 1:
+    whole = [one for one in pinned(store) if key and one.startswith(f"{stage}/{key}")]
+    if len(whole) != 1:
         known = ", ".join(pinned(store)) or "none"
-        raise StoreError(f"{len(found)} pinned artifacts {ref}*; pinned are {known}")
-    found[0].unlink()
-    return found[0].stem.replace("@", "/")
+        raise StoreError(f"{len(whole)} pinned artifacts {ref}*; pinned are {known}")
+    _path(store, whole[0]).unlink()
+    return whole[0]
 
 
 def pinned(store: Store) -> list[str]:
     """The pinned artifacts, as stage/key; StoreError where a pin is damaged, because what it keeps is unknown."""
     found = []
     for path in sorted((store.root / "pins").glob("*.json")):
-        told = read_json(path)
-        if told is None:
+        told = read_json(path) if path.is_file() else None
+        if told is None or told.get("artifact") != path.stem.replace("@", "/"):
             raise StoreError(f"{path} is damaged: delete it, and pin {path.stem.replace('@', '/')} again")
-        found.append(str(told["artifact"]))
+        found.append(told["artifact"])
     return found
 
 

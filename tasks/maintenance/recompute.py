@@ -5,6 +5,7 @@ its stage knows better. The same finds stages that do not give the same content 
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,10 +49,8 @@ class Sample(Observer):
 
 def parse_share(text: str) -> float:
     """A share as people write it, 1% or 0.01; ValueError where it is none."""
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
+    told = re.fullmatch(r"([0-9]*\.?[0-9]+)(%?)", text, re.ASCII)
+    share = float(told[1]) / (100 if told[2] else 1) if told else -1.0
     if not 0 < share <= 1:
         raise ValueError(f"--recompute {text}: expected a share such as 1% or 0.01, of at most 1")
     return share

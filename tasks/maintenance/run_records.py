@@ -4,6 +4,7 @@ They are written by other versions, copied by people and cut short by full disks
 is `damaged`, with no stages: it is shown, it stops nobody from reading the others, and `gc` refuses to guess what it needs.
 """
 
+import json
 import re
 import socket
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from polylm.tasks.maintenance.processes import is_alive
 from polylm.tasks.store import read_json
@@ -22,7 +23,7 @@ _FLOW_RUN = re.compile(r"Prefect flow run ([0-9a-f-]{36})")
 class Entry(BaseModel):
     """One stage of a run."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     stage: str
     jobs: int
@@ -31,7 +32,7 @@ class Entry(BaseModel):
     seconds: float
     rows: int
     reasons: dict[str, int]
-    artifact: str  # stage/key, the beginning of the key
+    artifact: str = Field(pattern=r"^([A-Za-z0-9_]+(/[0-9a-f]+)?)?$")  # stage/key, the beginning of the key
     reads: tuple[str, ...] = ()
 
     @property
@@ -50,7 +51,7 @@ class Run(BaseModel):
     so), alarm, awaiting approval, approved (it waited, and a later attempt of the same flow run went on), refused, damaged.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     id: str
     name: str
@@ -114,20 +115,31 @@ def read_runs(root: Path) -> list[Run]:
 def read_run(path: Path) -> Run:
     """What a record tells; its process is not looked at, so this may be remembered as long as the file is the same."""
     try:
+        if path.exists() and not path.is_file():
+            return _damaged(path, "it is no file")
         told: Mapping[str, Any] | None = read_json(path)
         if told is None:
             return _damaged(path, "it is not what was written")
-        return Run.model_validate({**told, "id": path.stem})
+        json.dumps(told, ensure_ascii=False).encode()  # escapes may hold what is no text
+        return Run.model_validate({**told, "id": run_id(path)})
     except ValidationError as error:
         problem = error.errors()[0]
         return _damaged(path, f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}")
+    except UnicodeEncodeError:
+        return _damaged(path, "it holds lone surrogates")
     except OSError as error:
         return _damaged(path, error.strerror or str(error))
 
 
+def run_id(path: Path) -> str:
+    """The id of the run whose record this is: the file's name, without bytes that are no text."""
+    return path.stem.encode("utf-8", "backslashreplace").decode()
+
+
 def _damaged(path: Path, why: str) -> Run:
-    error = f"{path} is damaged ({why}): delete it; nothing but this note is lost"
-    return Run(id=path.stem, name=path.stem.partition("-")[2], state="damaged", error=error)
+    name = run_id(path)
+    error = f"{path.with_name(name)}.json is damaged ({why}): delete it; nothing but this note is lost"
+    return Run(id=name, name=name.partition("-")[2], state="damaged", error=error)
 
 
 def _started(run_id: str) -> datetime:

@@ -136,11 +136,13 @@ def _file_problem(path: Path, sha256: str) -> str | None:
 
 
 def _json_problem(path: Path, *, strict: bool = True) -> str | None:
-    if not path.exists():
+    if not path.exists() and not path.is_symlink():
         return "is gone"
+    if not path.is_file():
+        return "is damaged (it is no file)"
     try:
         seal.open_json(path.read_bytes(), strict=strict)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"is damaged ({getattr(error, 'strerror', None) or error})"
     return None
 

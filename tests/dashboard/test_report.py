@@ -1,5 +1,6 @@
 """A report is one file that needs nothing else and says nothing of the machine that made it."""
 
+import os
 import re
 from html.parser import HTMLParser
 
@@ -149,3 +150,24 @@ def test_an_unknown_run_is_named(settings, tmp_path):
 def test_a_folder_that_is_not_there_is_named(settings, run, tmp_path):
     with pytest.raises(ValueError, match="there is no folder"):
         write_report(settings, run.id, tmp_path / "none" / "x.html")
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to a pipe", "the folder itself"])
+def test_what_is_there_and_no_file_is_neither_replaced_nor_written(store, tmp_path, kind):
+    made, run = store
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    where = {"a folder": "folder", "a pipe": "pipe", "a link to a pipe": "link", "the folder itself": ""}[kind]
+    with pytest.raises(ValueError, match="it is there and no file; give another with --out"):
+        write_report(Settings(store=made.root), run, tmp_path / where)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
+def test_a_link_to_a_file_stays_a_link(store, tmp_path):
+    made, run = store
+    (tmp_path / "there.html").write_text("old")
+    (tmp_path / "link").symlink_to("there.html")
+    assert write_report(Settings(store=made.root), run, tmp_path / "link") == tmp_path / "there.html"
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "there.html").read_text(encoding="utf-8").startswith("<!doctype html>")

@@ -67,8 +67,18 @@ def test_nobody_is_asked_where_there_is_no_terminal(third, third_copy):
     assert records(third_copy)[-1]["state"] == "alarm"
 
 
-@pytest.mark.parametrize(("typed", "code"), [("known noise\n", 0), ("\n", 4)], ids=["a reason", "none"])
-def test_a_person_at_a_terminal_decides_and_the_reason_is_kept(third, third_copy, typed, code):
+@pytest.mark.parametrize(
+    ("typed", "code", "reason"),
+    [
+        (b"known noise\n", 0, "known noise"),
+        (b"known \xff noise\n", 0, "known \ufffd noise"),
+        (b"\n", 4, None),
+        (" \u200b \n".encode(), 4, None),
+        (b"\x04", 4, None),
+    ],
+    ids=["a reason", "not UTF-8", "none", "blank", "Ctrl-D"],
+)
+def test_a_person_at_a_terminal_decides_and_the_reason_is_kept(third, third_copy, typed, code, reason):
     pid, terminal = pty.fork()
     if pid == 0:
         line = words(third, third_copy)
@@ -76,11 +86,11 @@ def test_a_person_at_a_terminal_decides_and_the_reason_is_kept(third, third_copy
     said = b""
     while (more := _read(terminal)) is not None:
         if b"Go on?" in more:
-            os.write(terminal, typed.encode())
+            os.write(terminal, typed)
         said += more
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code, said.decode()
     (alarm,) = records(third_copy)[-1]["alarms"]
-    decision = {"approved": True, "reason": "known noise"} if code == 0 else None
+    decision = {"approved": True, "reason": reason} if reason else None
     assert alarm["decision"] == decision
     stage, key = alarm["artifact"].split("/")
     (manifest,) = (third_copy / "artifacts" / stage).glob(f"{key}*.json")

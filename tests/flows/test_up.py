@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 from samples import (
@@ -19,6 +20,8 @@ from samples import (
     write_jsonl,
 )
 
+from polylm.flows.up import _deploy
+from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, read_columns, read_json
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]
@@ -31,6 +34,9 @@ STEPS = 150  # of the training that is cancelled
         ("changes", ["nosuch.field=1"], "does not match"),
         ("changes", ["text"], "does not match"),
         ("sources", ["no-path"], "does not match"),
+        ("sources", ["mine=\ud800"], "does not match"),
+        ("changes", ["text=\x00"], "does not match"),
+        ("store", "\udfff", "does not match"),
         ("until", "nosuch", "is not one of"),
         ("on_alarm", "shout", "is not one of"),
         ("workers", -1, "less than the minimum"),
@@ -58,6 +64,24 @@ def test_there_is_a_deployment_for_every_way_to_run(up):
     assert found["train"]["work_pool_name"] == "gpu"
     (schedule,) = found["nightly"]["schedules"]
     assert schedule["schedule"]["cron"] == "0 2 * * *"
+
+
+def test_a_schedule_that_is_switched_on_stays_so_when_the_deployments_are_made_again(up, monkeypatch):
+    def schedule():
+        found = up.ask("/api/deployments/name/polylm/nightly")
+        return found["id"], found["schedules"][0]
+
+    deployment, before = schedule()
+    address = f"http://127.0.0.1:{up.port}/api"
+    switch = f"{address}/deployments/{deployment}/schedules/"
+    assert not before["active"]
+    assert httpx.patch(switch + before["id"], json={"active": True}).status_code == 204
+    monkeypatch.chdir(up.folder)
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    monkeypatch.setenv("PREFECT_HOME", str(up.folder / "prefect"))
+    _deploy(address, Settings(store=up.store))
+    assert schedule()[1]["active"], "a restart of `up` would end the nights, and nobody is told"
+    assert httpx.patch(switch + schedule()[1]["id"], json={"active": False}).status_code == 204
 
 
 def test_a_run_cancelled_in_a_data_stage_leaves_no_process_and_the_next_one_goes_on(up, changes, third_store):

@@ -181,8 +181,9 @@ def end_in_training(words, store, signal, *, seed, steps):
     with (store / "said").open("wb") as said:
         command = subprocess.Popen(words, env=environment(), stdout=said, stderr=said, cwd=HELPERS)
     try:
+        wait_until(lambda: steps_done(store) >= 1 or command.poll() is not None, 120, pause=0.005)
+        processes = {process: " ".join(process.cmdline()) for process in workers_of(command.pid)}  # some steps' time
         reached = wait_until(lambda: steps_done(store) >= step or command.poll() is not None, 120, pause=0.005)
-        processes = {process: " ".join(process.cmdline()) for process in workers_of(command.pid)}
     finally:
         command.send_signal(signal)
     code = command.wait(timeout=15)

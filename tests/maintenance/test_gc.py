@@ -366,3 +366,45 @@ def test_what_a_killed_writer_left_of_a_small_file_is_swept_and_what_is_being_wr
     os.utime(old, (time.time() - 7_200,) * 2)
     collect(store, ALL)
     assert (old.exists(), young.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("told", [{}, {"artifact": 5}, {"artifact": "../../x"}, "[" * 200_000, None])
+def test_a_pin_that_cannot_be_read_stops_gc_because_what_it_keeps_is_unknown(store, told):
+    path = store.root / "pins" / "choose@aaaa.json"
+    path.parent.mkdir(exist_ok=True)
+    if told is None:
+        path.mkdir()
+    elif isinstance(told, str):
+        path.write_text(told)
+    else:
+        write_json(path, told)
+    with pytest.raises(StoreError, match=r"choose@aaaa.json is damaged: delete it, and pin choose/aaaa again"):
+        collect(store, ALL)
+
+
+@pytest.mark.parametrize("ref", ["choose//x", "choose/*", "*/*", "choose/../choose/aaaa", "*"])
+def test_a_name_is_no_pattern(store, ref):
+    kept = pins.pin(store, "choose")
+    for ask in (pins.pin, pins.unpin):
+        with pytest.raises(StoreError):
+            ask(store, ref)
+    assert pins.pinned(store) == [kept]
+
+
+def test_a_run_that_waits_for_an_approval_keeps_what_it_has(store):
+    path = sorted((store.root / "runs").glob("*.json"))[0]
+    write_json(path, {**read_json(path), "state": "awaiting approval"})
+    collect(store, ALL)
+    assert replays(store.root, "A")
+
+
+def test_where_the_list_cannot_be_written_nothing_is_moved_and_the_way_out_is_told(store, monkeypatch):
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("polylm.tasks.maintenance.gc.write_json", full)
+    before = snapshot(store.root)
+    with pytest.raises(StoreError, match=r"nothing was moved: .*No space left on device.*--empty-trash"):
+        collect(store, ALL)
+    assert snapshot(store.root) == before
+    assert list((store.root / "trash").iterdir()) == []

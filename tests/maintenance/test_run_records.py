@@ -1,6 +1,7 @@
 """Run records that other versions wrote, that people copied and that were cut short stop nobody from reading the others."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -17,13 +18,17 @@ from polylm.tasks.run import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError, read_json, write_json
 
+STAGE = {"stage": "s", "jobs": 1, "reused": 0, "built": 1, "seconds": 0, "rows": 0, "reasons": {}, "artifact": "s/ab"}
 ODD = {
     "empty": {},
     "only a state": {"state": "running"},
     "no stages": {"name": "toys", "state": "completed", "stages": None},
     "a stage of nothing": {"name": "toys", "state": "completed", "stages": [{}]},
     "a pid that is none": {"name": "toys", "state": "running", "pid": "abc"},
+    "endless": {"name": "toys", "state": "completed", "seconds": math.inf},
+    "no path": {"name": "toys", "state": "completed", "stages": [{**STAGE, "artifact": "../../../etc/passwd"}]},
 }
+KINDS = [*ODD, "a folder", "cut short", "deep", "no text", "a link to nowhere", "a pipe"]
 
 
 @pytest.fixture
@@ -40,12 +45,20 @@ def spoil(store, kind):
         path.mkdir()
     elif kind == "cut short":
         path.write_bytes(next((store.root / "runs").glob("*-toys.json")).read_bytes()[:200])
+    elif kind == "deep":
+        path.write_text("[" * 200_000)
+    elif kind == "no text":
+        path.write_text('{"name": "\\ud800", "state": "completed"}')
+    elif kind == "a link to nowhere":
+        path.symlink_to("nowhere")
+    elif kind == "a pipe":
+        os.mkfifo(path)
     else:
         write_json(path, ODD[kind])
     return path
 
 
-@pytest.fixture(params=[*ODD, "a folder", "cut short"])
+@pytest.fixture(params=KINDS)
 def odd(request, store):
     return spoil(store, request.param)
 
@@ -68,16 +81,22 @@ def test_gc_does_not_guess_what_a_run_needs_whose_record_is_odd(odd, store):
     ids=lambda it: str(it),
 )
 def test_no_command_that_reads_ends_with_a_traceback(store, words, code):
-    for kind in (*ODD, "a folder", "cut short"):
+    for kind in KINDS:
         spoil(store, kind)
     done = subprocess.run(command(*words, "--store", store.root), env=environment(), capture_output=True, text=True)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
 
 
+def test_a_file_name_that_is_no_text_is_shown_as_what_can_be_written(store):
+    (store.root / "runs" / os.fsdecode(b"20300101T000000000-\xff.json")).write_text("{}")
+    [_, bad] = read_runs(store.root)
+    assert (bad.id.encode(), bad.state) == (b"20300101T000000000-\\udcff", "damaged")
+
+
 def test_verify_names_a_record_that_cannot_be_read(store):
     (store.root / "runs" / "d.json").mkdir()
     [found] = damaged(store.root).damage
-    assert (found.path, found.what) == ("runs/d.json", "is damaged (Is a directory)")
+    assert (found.path, found.what) == ("runs/d.json", "is damaged (it is no file)")
 
 
 def test_a_record_tells_what_was_written(store):
