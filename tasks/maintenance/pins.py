@@ -20,7 +20,7 @@ def pin(store: Store, ref: str) -> str:
 def unpin(store: Store, ref: str) -> str:
     """Let `gc` take an artifact again once no kept run needs it."""
     stage, _, key = ref.partition("/")
-    whole = [one for one in pinned(store) if key and one.startswith(f"{stage}/{key}")]
+    whole = [one for one in pinned(store) if one.startswith(f"{stage}/{key}")]
     if len(whole) != 1:
         known = ", ".join(pinned(store)) or "none"
         raise StoreError(f"{len(whole)} pinned artifacts {ref}*; pinned are {known}")
