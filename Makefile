@@ -17,7 +17,7 @@ export NUMBA_CACHE_DIR := $(CACHE)/numba
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: help run install test check format bench agreement goldens torture clean system packages cache
+.PHONY: help run install test check format bench agreement goldens rules torture clean system packages cache
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -63,6 +63,10 @@ agreement: ## our verdicts against datatrove's recorded ones: make agreement GOL
 goldens: ## write tests/goldens.json anew, after a stage's version was raised
 	@$(MAKE) --no-print-directory install EXTRA=dev
 	@PYTHONPATH=tests/helpers $(BIN)/python -m goldens
+
+rules: ## write docs/rules.md anew from the code
+	@$(MAKE) --no-print-directory packages
+	@$(BIN)/python -P -m polylm.tasks.corpus.rules_page > docs/rules.md.new && mv docs/rules.md.new docs/rules.md
 
 torture: install ## treat stores badly and see that nothing is lost; hours (ONLY=inputs,damage,hardship,kills KILLS=200 SEED=0)
 	@PYTHONPATH=tests/helpers:benchmarks $(BIN)/python -P -m torture

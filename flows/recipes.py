@@ -14,14 +14,25 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from polylm.flows.alarms import AlarmParams
+from polylm.tasks.corpus.classifier import ClassifierParams
+from polylm.tasks.corpus.declared import CheckDeclaredParams, ReadDeclaredParams
 from polylm.tasks.corpus.duplicates import BandParams, ClusterParams
 from polylm.tasks.corpus.language import FloorParams, LanguageParams, WantedParams
-from polylm.tasks.corpus.quality import ClassifierParams, CutoffParams, QualityModelParams
+from polylm.tasks.corpus.line_languages import LineLanguageParams
+from polylm.tasks.corpus.model_score import HeadParams, ModelScoreParams
+from polylm.tasks.corpus.perplexity import QualityModelParams
+from polylm.tasks.corpus.quality import CutoffParams
+from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.corpus.split import SplitParams
-from polylm.tasks.corpus.text import StatisticsParams, TextParams
+from polylm.tasks.corpus.stop_words import StopWordParams
+from polylm.tasks.corpus.text import StatisticsParams, TextParams, thresholds_of
+from polylm.tasks.corpus.thresholds import ThresholdParams
+from polylm.tasks.documents.boilerplate import BoilerplateParams
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.documents.ingest import IngestParams
+from polylm.tasks.documents.masks import KINDS
 from polylm.tasks.documents.sources import Source
+from polylm.tasks.documents.urls import UrlParams
 from polylm.tasks.evaluation.byte_models import ByteModelParams
 from polylm.tasks.evaluation.evaluate import EvaluateParams
 from polylm.tasks.evaluation.samples import SampleParams
@@ -41,6 +52,7 @@ from polylm.tasks.training.train import ModelParams, Optimizer, TrainParams
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
 LID_176 = File(name="lid.176.ftz", sha256="8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83")
+MASKED = CleanParams(masks=KINDS)  # what leads to a person; the embedded sample leads to none
 CONTRADICTIONS = (
     "Corpus: table 1 says 638B tokens, the text 640B; table 1's rows add up to 644.0B, table 2's to 629.0B.",
     "Parameters: the paper says 1,722M and 13,003M; this shape has 1,737,084,928 (as the released weights) and 13,906,790,400.",
@@ -79,16 +91,33 @@ class Recipe(Params):
     )
     sources: dict[str, Source] = Field(default={}, description="Where documents come from; add at the end.")
     ingest: IngestParams = Field(IngestParams(), description="How files become parts.")
+    boilerplate: BoilerplateParams = Field(BoilerplateParams(), description="Which lines of a site are boilerplate.")
     clean: CleanParams = Field(CleanParams(), description="What is cut from texts.")
+    urls: UrlParams = Field(UrlParams(), description="Lists of addresses whose documents are rejected.")
     language_model: File = Field(LID_176, description="The fastText model that labels languages.")
     language: LanguageParams = Field(LanguageParams(), description="How languages are identified.")
     wanted: WantedParams = Field(WantedParams(), description="Which languages stay.")
     floors: FloorParams = Field(FloorParams(), description="How sure a label must be.")
+    judge_declarations: bool = Field(False, description="Reject what is not in the language that its source declares.")
+    declared: ReadDeclaredParams = Field(ReadDeclaredParams(), description="Where declarations are found.")
+    contradiction: CheckDeclaredParams = Field(
+        CheckDeclaredParams(), description="How much doubt a declaration stands."
+    )
+    measure_lines: bool = Field(False, description="Measure the languages of every document's lines.")
+    lines: LineLanguageParams = Field(LineLanguageParams(), description="How lines are identified.")
     statistics: StatisticsParams = Field(StatisticsParams(), description="What is counted in texts.")
-    text: TextParams = Field(TextParams(), description="Thresholds of the rules for texts.")
+    stop_words: StopWordParams = Field(StopWordParams(), description="Stop words fitted where nobody published any.")
+    derived: ThresholdParams = Field(ThresholdParams(), description="How thresholds are derived from clean text.")
+    text: TextParams = Field(TextParams(), description="Rule sets and their thresholds for texts.")
     quality_models: QualityModelParams = Field(QualityModelParams(), description="The 5-gram models.")
-    classifier: ClassifierParams = Field(ClassifierParams(), description="The English classifier.")
+    classifier: ClassifierParams = Field(ClassifierParams(), description="The classifiers.")
     cutoffs: CutoffParams = Field(CutoffParams(), description="Percentiles of quality.")
+    score_model: File | None = Field(None, description="A zip with a model of transformers that scores every text.")
+    score_labels: File | None = Field(
+        None, description="Labelled texts (JSON lines), for a model that is an embedding."
+    )
+    score_head: HeadParams = Field(HeadParams(), description="The head that is trained on them.")
+    model_score: ModelScoreParams = Field(ModelScoreParams(), description="How that model is asked.")
     bands: BandParams = Field(BandParams(), description="Signatures and bands of the search for duplicates.")
     clusters: ClusterParams = Field(ClusterParams(), description="How alike duplicates are.")
     split: SplitParams = Field(SplitParams(), description="What is held out.")
@@ -131,7 +160,7 @@ def sample() -> Recipe:
     return Recipe(
         sources={"sample": Source(path=str(SAMPLE / "documents.jsonl.gz"))},
         ingest=IngestParams(part_rows=32),
-        quality_models=QualityModelParams(min_reference_bytes=30_000),
+        quality_models=QualityModelParams(min_reference_bytes=20_000),
         tokenizer=TokenizerParams(vocabulary=8_192, max_bytes=4_000_000),
         pack=PackParams(context=context),
         pack_pairs=PackPairParams(context=context),
@@ -174,12 +203,13 @@ def sample() -> Recipe:
 
 def corpus() -> Recipe:
     """The data stages alone, for your own text (--source NAME=PATH)."""
-    return Recipe(flow="corpus")
+    return Recipe(flow="corpus", clean=MASKED)
 
 
 def polylm_1_7b() -> Recipe:
     """PolyLM-1.7B: every number of the paper that there is; give it your own sources."""
     return Recipe(
+        clean=MASKED,
         stage1=TrainParams(segment="stage1", steps=610_000, batch=512, optimizer=Optimizer(peak_rate=1e-4)),
         stage2=TrainParams(segment="stage2", steps=92_500, batch=512, optimizer=Optimizer(peak_rate=1e-4)),
         contradictions=CONTRADICTIONS,
@@ -190,6 +220,7 @@ def polylm_13b() -> Recipe:
     """PolyLM-13B: every number of the paper that there is; give it your own sources."""
     rate = Optimizer(peak_rate=6e-5)  # 1e-4 spiked in every attempt (PolyLM 3.3)
     return Recipe(
+        clean=MASKED,
         curriculum=CurriculumParams(
             segments=(
                 SegmentParams(name="stage1", steps=152_500, non_english=0.30, pairs=0.0016),
@@ -229,7 +260,8 @@ def resolve(
         if key in [text.partition("=")[0] for text in sources[:place]]:
             raise ValueError(f"--source {text}: there is a source {key} already; give each a name of its own")
         values["sources"][key] = Source(path=path).model_dump(mode="json")
-    for text in changes:
+    # Rule sets first, because they bring thresholds, over which what else is set stands.
+    for text in sorted(changes, key=lambda text: not text.startswith("text.rules=")):
         key, value = _split(text, "--set", "a.b=VALUE")
         _set(values, key.split("."), value, text, settings or Settings())
     try:
@@ -290,16 +322,20 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
         if not isinstance(values.get(key), dict):
             raise ValueError(f"--set {whole}: no field {'.'.join(path[: depth + 1])!r}; there are {', '.join(values)}")
         values = values[key]
+        if isinstance(values, dict) and OTHERS in values and depth + 2 < len(path):
+            values.setdefault(path[depth + 1], {})  # a table by language takes new ones
     key = path[-1]
-    if key not in values:
+    if key not in values and path[:-2] != ["text", "thresholds"]:
         raise ValueError(f"--set {whole}: no field {'.'.join(path)!r}; there are {', '.join(values)}")
-    if isinstance(values[key], Mapping) and values[key].keys() == File.model_fields.keys():
+    if isinstance(values.get(key), Mapping) and values[key].keys() == File.model_fields.keys():
         values[key] = _adopted(Path(text), settings)
         return
     try:
         values[key] = json.loads(text)
     except json.JSONDecodeError:
         values[key] = text
+    if path == ["text", "rules"]:
+        values["thresholds"] = thresholds_of(values[key])
 
 
 def _adopted(path: Path, settings: Settings) -> dict[str, str]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numba import njit, types
 from numpy.typing import NDArray
 
-from polylm.kernels.text_statistics import count_chars, find_newline, skip_space, trim_space
+from polylm.kernels.scanning import count_chars, find_newline, skip_space, trim_space
 from polylm.kernels.unicode_classes import LINE_END, SPACE, decode, flags_of, tables
 from polylm.kernels.words import I64, OUT64, U8, U16, text_buffers
 
@@ -41,10 +41,10 @@ _FEW_WORDS, _JAVASCRIPT, _POLICY = _AT["c4_few_word_lines"], _AT["c4_javascript_
 _KEPT, _LOREM, _BRACKET = _AT["c4_kept_lines"], _AT["c4_lorem_lines"], _AT["c4_bracket_lines"]
 _PARAGRAPHS = _AT["c4_paragraphs"]
 
-_MAX_WORD_CHARS, _MIN_WORDS, _PARAGRAPH_CHARS = 1000, 3, 200
+MAX_WORD_CHARS, MIN_WORDS, _PARAGRAPH_CHARS = 1000, 3, 200
 
 # The first two have rules of their own; the others are the policies.
-_PHRASE_WORDS = (
+PHRASE_WORDS = (
     "lorem ipsum",
     "javascript",
     "terms of use",
@@ -54,21 +54,21 @@ _PHRASE_WORDS = (
     "use of cookies",
     "use cookies",
 )
-_HAS_LOREM, _HAS_JAVASCRIPT, _HAS_POLICY = 1, 2, 0xFC
-_PHRASES = np.zeros((len(_PHRASE_WORDS), 15), np.uint8)  # zeros end a phrase
-for _row, _phrase in enumerate(_PHRASE_WORDS):
-    _PHRASES[_row, : len(_phrase)] = np.frombuffer(_phrase.encode(), np.uint8)
-_PHRASES.flags.writeable = False
-_BEGINS = np.zeros(256, np.uint8)  # bytes, in both cases, that begin a phrase
-_BEGINS[[ord(case) for phrase in _PHRASE_WORDS for case in (phrase[0], phrase[0].upper())]] = 1
-_BEGINS.flags.writeable = False
-_EDIT = np.frombuffer(b"edit]", np.uint8)
-_NEEDED = np.frombuffer(b"citation needed]", np.uint8)
+HAS_LOREM, HAS_JAVASCRIPT, HAS_POLICY = 1, 2, 0xFC
+PHRASES = np.zeros((len(PHRASE_WORDS), 15), np.uint8)  # zeros end a phrase
+for _row, _phrase in enumerate(PHRASE_WORDS):
+    PHRASES[_row, : len(_phrase)] = np.frombuffer(_phrase.encode(), np.uint8)
+PHRASES.flags.writeable = False
+BEGINS = np.zeros(256, np.uint8)  # bytes, in both cases, that begin a phrase
+BEGINS[[ord(case) for phrase in PHRASE_WORDS for case in (phrase[0], phrase[0].upper())]] = 1
+BEGINS.flags.writeable = False
+EDIT = np.frombuffer(b"edit]", np.uint8)
+NEEDED = np.frombuffer(b"citation needed]", np.uint8)
 
 _ROW = types.Array(types.int64, 1, "C")
 _ROWS = types.Array(types.int64, 2, "C")
-_OUT = types.Array(types.uint8, 1, "C")
-_TABLE = types.Array(types.uint8, 2, "C", readonly=True)
+OUT = types.Array(types.uint8, 1, "C")
+TABLE = types.Array(types.uint8, 2, "C", readonly=True)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def judge_lines(texts: pa.Array, *, terminal: bool) -> Lines:
     data, offsets = text_buffers(texts)
     rows = np.zeros((len(texts), len(COLUMNS)), np.int64)
     out, ends = np.empty(len(data), np.uint8), np.zeros(len(texts) + 1, np.int64)
-    _judge_texts(data, offsets, terminal, *tables(), _digits(), _PHRASES, _BEGINS, _EDIT, _NEEDED, rows, out, ends)
+    _judge_texts(
+        data, offsets, terminal, *tables(), digits_of_all_scripts(), PHRASES, BEGINS, EDIT, NEEDED, rows, out, ends
+    )
     counts = {name: rows[:, place].astype(np.uint32) for place, name in enumerate(COLUMNS)}
     written = out[: ends[-1]].tobytes()
     buffers = [None, pa.py_buffer(ends.tobytes()), pa.py_buffer(written)]
@@ -95,7 +97,7 @@ def judge_lines(texts: pa.Array, *, terminal: bool) -> Lines:
 
 
 @functools.cache
-def _digits() -> NDArray[np.int64]:
+def digits_of_all_scripts() -> NDArray[np.int64]:
     """What the pattern \\d matches: the decimal digits of all scripts, in order."""
     points = np.array([point for point in range(sys.maxunicode + 1) if chr(point).isdecimal()], np.int64)
     points.flags.writeable = False
@@ -157,8 +159,8 @@ def _end_of_citation(data: Any, at: int, end: int, digits: Any, edit: Any, neede
     return inside + 1 if inside < end else at
 
 
-@njit([types.int64(U8, types.int64, types.int64, I64, U8, U8, _OUT, types.int64)], cache=True, nogil=True)
-def _copy_line(data: Any, at: int, end: int, digits: Any, edit: Any, needed: Any, out: Any, place: int) -> int:
+@njit([types.int64(U8, types.int64, types.int64, I64, U8, U8, OUT, types.int64)], cache=True, nogil=True)
+def copy_line(data: Any, at: int, end: int, digits: Any, edit: Any, needed: Any, out: Any, place: int) -> int:
     """Write a line without its citations; where it ends in `out`."""
     while at < end:
         if data[at] == ord("["):
@@ -171,8 +173,8 @@ def _copy_line(data: Any, at: int, end: int, digits: Any, edit: Any, needed: Any
     return place
 
 
-@njit([types.boolean(_OUT, types.int64, types.int64)], cache=True, nogil=True)
-def _is_terminated(out: Any, start: int, end: int) -> bool:
+@njit([types.boolean(text, types.int64, types.int64) for text in (U8, OUT)], cache=True, nogil=True)
+def is_terminated(out: Any, start: int, end: int) -> bool:
     if start == end:
         return False
     last = out[end - 1]
@@ -180,8 +182,8 @@ def _is_terminated(out: Any, start: int, end: int) -> bool:
     return not dots and (last == 46 or last == 63 or last == 33 or last == 34 or last == 39)
 
 
-@njit([types.boolean(_OUT, types.int64, types.int64, _TABLE, types.int64)], cache=True, nogil=True)
-def _has_phrase_at(out: Any, at: int, end: int, phrases: Any, phrase: int) -> bool:
+@njit([types.boolean(text, types.int64, types.int64, TABLE, types.int64) for text in (U8, OUT)], cache=True, nogil=True)
+def has_phrase_at(out: Any, at: int, end: int, phrases: Any, phrase: int) -> bool:
     """Whether the lower-cased text goes on with the phrase; beside A-Z only the Kelvin sign becomes a letter of ASCII."""
     for k in range(phrases.shape[1]):
         if phrases[phrase, k] == 0:
@@ -200,21 +202,21 @@ def _has_phrase_at(out: Any, at: int, end: int, phrases: Any, phrase: int) -> bo
     return True
 
 
-@njit([types.int64(_OUT, types.int64, types.int64, _TABLE, U8)], cache=True, nogil=True)
-def _find_phrases(out: Any, at: int, end: int, phrases: Any, begins: Any) -> int:
+@njit([types.int64(OUT, types.int64, types.int64, TABLE, U8)], cache=True, nogil=True)
+def find_phrases(out: Any, at: int, end: int, phrases: Any, begins: Any) -> int:
     """One bit for every phrase that a line holds."""
     found = 0
     while at < end:
         if begins[out[at]]:
             for phrase in range(len(phrases)):
-                if _has_phrase_at(out, at, end, phrases, phrase):
+                if has_phrase_at(out, at, end, phrases, phrase):
                     found |= 1 << phrase
         at += 1
     return found
 
 
-@njit([types.boolean(_OUT, types.int64, types.int64)], cache=True, nogil=True)
-def _has_bracket(out: Any, at: int, end: int) -> bool:
+@njit([types.boolean(OUT, types.int64, types.int64)], cache=True, nogil=True)
+def has_bracket(out: Any, at: int, end: int) -> bool:
     while at < end and out[at] != ord("{"):
         at += 1
     return at < end
@@ -223,28 +225,30 @@ def _has_bracket(out: Any, at: int, end: int) -> bool:
 @njit([types.boolean(types.int64, types.boolean, _ROW)], cache=True, nogil=True)
 def _passes_phrases(found: int, bracket: bool, row: Any) -> bool:
     """Count what the phrases of a line do to it and to the document; whether the line is left."""
-    if found & _HAS_LOREM and row[_BRACKET] == 0:
+    if found & HAS_LOREM and row[_BRACKET] == 0:
         row[_LOREM] += 1
-    if found & _HAS_JAVASCRIPT:
+    if found & HAS_JAVASCRIPT:
         row[_JAVASCRIPT] += 1
         return False
     row[_BRACKET] += bracket
-    if found & _HAS_POLICY:
+    if found & HAS_POLICY:
         row[_POLICY] += 1
         return False
     return True
 
 
-@njit([types.void(U8, types.int64, types.int64, _ROW)], cache=True, nogil=True)
-def _count_paragraphs(data: Any, at: int, end: int, row: Any) -> None:
+@njit([types.int64(U8, types.int64, types.int64)], cache=True, nogil=True)
+def count_paragraphs(data: Any, at: int, end: int) -> int:
+    found = 0
     while at < end:
         stop = find_newline(data, at, end)
-        row[_PARAGRAPHS] += count_chars(data, at, stop) >= _PARAGRAPH_CHARS
+        found += stop - at >= _PARAGRAPH_CHARS and count_chars(data, at, stop) >= _PARAGRAPH_CHARS
         at = stop + 1
+    return found
 
 
 @njit(
-    [types.void(U8, I64, types.boolean, U16, U8, I64, _TABLE, U8, U8, U8, _ROWS, _OUT, OUT64)],
+    [types.void(U8, I64, types.boolean, U16, U8, I64, TABLE, U8, U8, U8, _ROWS, OUT, OUT64)],
     cache=True,
     nogil=True,
 )
@@ -267,7 +271,7 @@ def _judge_texts(
     written = np.int64(0)
     for document in range(len(offsets) - 1):
         at, end, row = offsets[document], offsets[document + 1], rows[document]
-        _count_paragraphs(data, at, end, row)
+        row[_PARAGRAPHS] = count_paragraphs(data, at, end)
         while at < end:
             stop, following = _end_of_line(data, at, end, blocks, flags)
             start = skip_space(data, at, stop, blocks, flags)
@@ -275,16 +279,16 @@ def _judge_texts(
             at = following
             row[_LINES] += 1
             words, longest = _count_words(data, start, stop, blocks, flags)
-            if longest > _MAX_WORD_CHARS:
+            if longest > MAX_WORD_CHARS:
                 row[_LONG_WORD] += 1
                 continue
             place = written + (row[_KEPT] > 0)  # behind the newline that joins it to the line before
-            last = _copy_line(data, start, stop, digits, edit, needed, out, place)
-            if terminal and not _is_terminated(out, place, last):
+            last = copy_line(data, start, stop, digits, edit, needed, out, place)
+            if terminal and not is_terminated(out, place, last):
                 row[_UNTERMINATED] += 1
-            elif words < _MIN_WORDS:
+            elif words < MIN_WORDS:
                 row[_FEW_WORDS] += 1
-            elif _passes_phrases(_find_phrases(out, place, last, phrases, begins), _has_bracket(out, place, last), row):
+            elif _passes_phrases(find_phrases(out, place, last, phrases, begins), has_bracket(out, place, last), row):
                 if place > written:
                     out[written] = 10
                 row[_KEPT] += 1

@@ -1,7 +1,7 @@
 """What each code point is, as one byte of flags in a two-level table that compiled kernels can read.
 
-Kernels that import from here are cached by Numba until their own file changes: after a change here, touch `words.py`
-and `text_statistics.py`, or empty NUMBA_CACHE_DIR.
+Kernels that import from here are cached by Numba until their own file changes: after a change here, touch them
+(`grep -l unicode_classes kernels/*.py`), or empty NUMBA_CACHE_DIR.
 """
 
 import functools
@@ -63,7 +63,7 @@ def tables(joiners: str = "") -> tuple[Blocks, Bytes]:
     for ranges, flag in ((_LINE_ENDS, LINE_END), (_TERMINAL, TERMINAL), (joiners, JOINER)):
         every[code_points(ranges)] |= np.uint8(flag)
     every[code_points(_PUNCTUATION) + code_points(_TERMINAL)] &= np.uint8(255 - NOT_PUNCTUATION)
-    first, blocks = _distinct_blocks(every.reshape(-1, BLOCK))
+    first, blocks = distinct_blocks(every.reshape(-1, BLOCK))
     first.flags.writeable = blocks.flags.writeable = False
     return blocks, first
 
@@ -80,7 +80,7 @@ def _category_flags(point: int) -> int:
     return SPACE if character.isspace() else 0
 
 
-def _distinct_blocks(rows: Bytes) -> tuple[Bytes, Blocks]:
+def distinct_blocks(rows: Bytes) -> tuple[Bytes, Blocks]:
     """Distinct rows in order of appearance, end to end, and for each row its place among them."""
     places: dict[bytes, int] = {}
     blocks = np.array([places.setdefault(row.tobytes(), len(places)) for row in rows], dtype=np.uint16)

@@ -8,18 +8,10 @@ import pyarrow as pa
 from agreement.records import REWRITING, Document, Names, sha256
 from polylm.kernels import c4_lines, text_statistics
 from polylm.kernels.words import Spans
-from polylm.tasks.corpus.rule_sets import (
-    C4_PARAGRAPH,
-    C4_QUALITY,
-    FINEWEB_QUALITY,
-    GOPHER_QUALITY,
-    REPETITION,
-    RuleSet,
-    c4_rules,
-    rule_set,
-)
+from polylm.tasks.corpus.rule_sets import RuleSet, rule_set
 from polylm.tasks.corpus.text import COUNTS, TextParams, filter_text
-from polylm.tasks.rules import Rules, at_least, at_most, judge
+from polylm.tasks.corpus.text_rules import C4_PARAGRAPH, C4_QUALITY, FINEWEB_QUALITY, GOPHER_QUALITY, REPETITION
+from polylm.tasks.rules import Rules, judge
 
 WORD_RULES = {"gopher_repetition": REPETITION, "gopher_quality": GOPHER_QUALITY, "fineweb_quality": FINEWEB_QUALITY}
 
@@ -34,13 +26,15 @@ def answers(batch: list[Document]) -> dict[Names, list[Verdict]]:
     texts = pa.array([_in_utf8(document.text) for document in batch], pa.large_string())
     found: dict[Names, list[Verdict]] = {}
     for profile in sorted({profile for profile, name in batch[0].verdicts if name in WORD_RULES}):
-        chosen = rule_set("en") if profile == "default" else rule_set(batch[0].language, published=True)
+        chosen = rule_set("fineweb", "en") if profile == "default" else rule_set("fineweb2", batch[0].language)
         found |= {(profile, name): said for name, said in _by_words(batch, texts, chosen).items()}
     for profile, name in batch[0].verdicts:
         if name in REWRITING:
             found[profile, name] = _by_lines(batch, texts, name)
         elif name == "c4_paragraph":
-            found[profile, name] = _first_broken(_c4_rules(texts, [[]] * len(batch), terminal=False)[0], C4_PARAGRAPH)
+            found[profile, name] = _first_broken(
+                _c4_rules(texts, [[]] * len(batch), ("mc4",), terminal=False)[0], C4_PARAGRAPH
+            )
     return found
 
 
@@ -49,7 +43,7 @@ def _by_words(batch: list[Document], texts: pa.Array, chosen: RuleSet) -> dict[s
     counts = text_statistics.measure(texts, _spans([document.words for document in batch]), chosen.stop_words)
     columns: dict[str, Any] = {name: counts[name].astype(np.float64) for name in ("chars", *COUNTS)}
     columns["language"] = pa.array([batch[0].language] * len(batch)).dictionary_encode()
-    rules = filter_text(columns, TextParams(thresholds={batch[0].language: chosen.thresholds}))
+    rules = filter_text(columns, TextParams(rules=(chosen.name,), thresholds={batch[0].language: chosen.thresholds}))
     said = {name: _first_broken(rules, names) for name, names in WORD_RULES.items()}
     # Of a text of no characters the gate says `empty` for FineWeb's filter; datatrove's for repetition says so, too.
     empty = _first_broken(rules, ["empty"])
@@ -62,7 +56,7 @@ def _by_words(batch: list[Document], texts: pa.Array, chosen: RuleSet) -> dict[s
 def _by_lines(batch: list[Document], texts: pa.Array, name: str) -> list[Verdict]:
     """C4's answers; where other lines or another text are left than datatrove left, this is the answer."""
     sentences = [document.sentences[name] for document in batch]
-    rules, lines = _c4_rules(texts, sentences, terminal=name == "c4_quality")
+    rules, lines = _c4_rules(texts, sentences, ("c4",), terminal=name == "c4_quality")
     said = _first_broken(rules, C4_QUALITY)
     for row, (document, kept) in enumerate(zip(batch, lines.counts["c4_kept_lines"].tolist(), strict=True)):
         recorded = document.rewritten[name]
@@ -73,12 +67,14 @@ def _by_lines(batch: list[Document], texts: pa.Array, name: str) -> list[Verdict
     return said
 
 
-def _c4_rules(texts: pa.Array, sentences: list[list[int]], *, terminal: bool) -> tuple[Rules, c4_lines.Lines]:
+def _c4_rules(
+    texts: pa.Array, sentences: list[list[int]], sets: tuple[str, ...], *, terminal: bool
+) -> tuple[Rules, c4_lines.Lines]:
     lines = c4_lines.judge_lines(texts, terminal=terminal)
-    columns = {column: counts.astype(np.float64) for column, counts in lines.counts.items()}
+    columns: dict[str, Any] = {column: counts.astype(np.float64) for column, counts in lines.counts.items()}
     columns["c4_sentences"] = np.array([sum(counts) for counts in sentences], np.float64)
-    sides = {"min": at_least, "max": at_most}
-    return {rule: sides[side](value, bound) for rule, (value, side, bound) in c4_rules(columns).items()}, lines
+    columns["language"] = pa.array(["en"] * len(texts)).dictionary_encode()
+    return filter_text(columns, TextParams(rules=sets)), lines
 
 
 def _first_broken(rules: Rules, names: list[str]) -> list[Verdict]:

@@ -11,7 +11,7 @@ from samples import HELPERS, command
 from torture.stores import say
 from torture.table import Line
 
-BOMBS = ("lines.jsonl.gz", "one-line.jsonl.zst", "record.warc.gz", "rows.parquet")
+BOMBS = ("lines.jsonl.gz", "one-line.jsonl.zst", "record.warc.gz", "rows.parquet", "dump.xml.bz2", "table.csv.xz")
 BOMB_BYTES = 256 << 20  # 16 batches of 16 MB: Python's strings, Arrow's, and what a library keeps
 PEAK_BYTES = 512 << 20  # 130 MB of it libraries; a damaged Parquet footer can promise large pages
 

@@ -1,29 +1,47 @@
 """Which language a document is in, how sure the model is, and who may stay."""
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pydantic
 from numpy.typing import NDArray
 
 from polylm.kernels import normalize
+from polylm.tasks.corpus.identify import UNDETERMINED as UNDETERMINED
+from polylm.tasks.corpus.identify import Found, identify
+from polylm.tasks.corpus.identify import fasttext_line as fasttext_line
+from polylm.tasks.corpus.identify import load_model as load_model
+from polylm.tasks.corpus.identify import two_likeliest as two_likeliest
 from polylm.tasks.rules import Rules, at_least, lookup, one_of
 from polylm.tasks.stage import Columns, Corpus, Field, NoParams, Params, Rows, files, gate, measure
 
 LANGUAGES = ("en", "zh", "es", "fr", "de", "ru", "pt", "it", "ar", "ja", "ko", "th", "vi", "id", "pl", "nl", "tr", "he")
-UNDETERMINED = "und"
 Counts: TypeAlias = NDArray[np.int64]
-Likeliest: TypeAlias = tuple[str | None, float | None, str | None, float | None]
 BATCH_BYTES = 1 << 20  # of text that a kernel sees at once
 SCORE_STEPS = 10_000  # scores are rounded to 4 decimals, so this histogram loses nothing
+_LABEL = pa.dictionary(pa.int16(), pa.string())
+_WRITES = {
+    "language": _LABEL,
+    "confidence": pa.float32(),
+    "runner_up": _LABEL,
+    "runner_up_confidence": pa.float32(),
+    "script": _LABEL,
+    "script_share": pa.float32(),
+}
 
 
 class LanguageParams(Params):
     chars: int = Field(
-        1_000, ge=1, description="Characters that the model sees.", source="5 times faster than whole texts"
+        1_000, ge=1, description="Characters that the model sees first.", source="5 times faster than whole texts"
+    )
+    sure: float = Field(
+        0.5, ge=0, le=1, description="Below it the model sees the whole text; 0: never.", source="CCNet's floor"
+    )
+    whole_chars: int = Field(
+        1_000_000, ge=1, description="Characters that stand for the whole text.", source="fastText takes 40 bytes each"
     )
 
 
@@ -36,38 +54,36 @@ class WantedParams(Params):
 class FloorParams(Params):
     lowest: float = Field(0.3, ge=0, le=1, description="No floor is below.", source="FineWeb2 (arXiv 2506.20920)")
     highest: float = Field(0.9, ge=0, le=1, description="No floor is above.", source="FineWeb2 (arXiv 2506.20920)")
+    kind: Literal["adaptive", "fixed"] = Field(
+        "adaptive", description="From each language's own confidences, or one for all.", source="FineWeb2; CCNet"
+    )
+    fixed: float = Field(0.5, ge=0, le=1, description="The fixed floor.", source="CCNet (arXiv 1911.00359)")
+    own: dict[str, Annotated[float, pydantic.Field(ge=0, le=1)]] = Field(
+        {}, description="Floors by language that go before either kind and both bounds."
+    )
 
 
 @measure(
     reads=["text"],
-    writes={
-        "language": pa.dictionary(pa.int16(), pa.string()),
-        "confidence": pa.float32(),
-        "runner_up": pa.dictionary(pa.int16(), pa.string()),
-        "runner_up_confidence": pa.float32(),
-    },
-    version=1,
-    libraries=["fasttext-modern"],
+    writes=_WRITES,
+    version=2,
+    libraries=["fasttext-modern", "unicodedata"],
 )
 def identify_language(rows: Rows, params: LanguageParams, model: Path) -> Columns:
-    """Label every document with the two likeliest languages of a fastText model (lid.176 by default).
+    """Label every document with its script and the two likeliest languages of a fastText model (lid.176 by default).
 
-    A text that the model has no answer for is `und` (undetermined, ISO 639-2), with confidence 0: only a document without text
-    has no label. Memory: 1 MiB of text as Python's strings.
+    The margin is the difference of the two confidences. The script is that of most letters, `script_share` how many of them.
+    A text that the model has no answer for, or none that is written in the text's letters, is `und` (undetermined, ISO 639-2),
+    with confidence 0: only a document without text has no label. Memory: 1 MiB of text as Python's strings.
     """
-    predict = load_model(str(model)).f.predict
+    predict, texts = load_model(str(model)).f.predict, rows["text"]
+    batches = normalize.row_batches(texts.drop_null(), BATCH_BYTES)
     found = [
-        two_likeliest(predict, text, params.chars)
-        for texts in normalize.row_batches(rows["text"], BATCH_BYTES)
-        for text in texts.to_pylist()
+        one for batch in batches for one in identify(predict, batch, params.chars, params.sure, params.whole_chars)
     ]
-    labels, scores, seconds, second_scores = zip(*found, strict=True) if found else ((),) * 4
-    return {
-        "language": _labels(labels),
-        "confidence": pa.array(scores, pa.float32()),
-        "runner_up": _labels(seconds),
-        "runner_up_confidence": pa.array(second_scores, pa.float32()),
-    }
+    places = _places(texts)
+    columns = zip(*found, strict=True) if found else [[] for _ in Found._fields]
+    return {name: _column(name, list(values)).take(places) for name, values in zip(Found._fields, columns, strict=True)}
 
 
 @gate(reads=["language"])
@@ -84,13 +100,13 @@ def want_languages(rows: Rows, params: WantedParams) -> Rules:
 def fit_language_floors(corpus: Corpus, params: FloorParams) -> pa.Table:
     """Fit each language's lowest confidence as FineWeb2 does: clip(median - standard deviation, 0.3, 0.9).
 
-    From integer histograms, so that the order of parts cannot change a digit. Memory: 80 kB a language.
+    Or take CCNet's, one for all languages; a floor of a language's own in the recipe goes before both. From integer histograms, so that the order of parts cannot change a digit. Memory: 80 kB a language.
     """
     counts: dict[str, Counts] = {}
     for rows in corpus:
         for label, histogram in _histograms(rows).items():
             counts[label] = counts.get(label, 0) + histogram
-    fitted = [(label, *_floor(counts[label], params)) for label in sorted(counts)]
+    fitted = [(label, *_floor(label, counts[label], params)) for label in sorted(counts)]
     names = ["language", "documents", "median", "floor"]
     return pa.table({name: [row[i] for row in fitted] for i, name in enumerate(names)})
 
@@ -122,30 +138,17 @@ def batches_by_language(texts: pa.Array, labels: pa.Array) -> Iterator[tuple[str
             begin += len(batch)
 
 
-@lru_cache(maxsize=2)
-def load_model(path: str) -> Any:
-    import fasttext  # costs a second, and only workers of this stage need it
-
-    return fasttext.load_model(path)
-
-
-def two_likeliest(predict: Any, text: str | None, chars: int) -> Likeliest:
-    """The labels and confidences of the two likeliest languages of the first `chars` characters; all None for no text."""
-    if text is None:
-        return None, None, None, None
-    found = predict(fasttext_line(text[:chars]), 2, 0.0, "strict")
-    pairs = [(label.removeprefix("__label__"), min(float(score), 1.0)) for score, label in found]
-    first, second = ([*pairs, (None, None), (None, None)])[:2] if pairs else ((UNDETERMINED, 0.0), (None, None))
-    return *first, *second
+def _places(texts: pa.Array) -> pa.Array:
+    """Where each text stands among those that are not null; null for a null one."""
+    valid = texts.is_valid().to_numpy(zero_copy_only=False)
+    return pa.array(np.cumsum(valid) - 1, mask=~valid)
 
 
-def fasttext_line(text: str) -> str:
-    """A text as one line of fastText's: a newline or its token `</s>` would end it there, unseen."""
-    return text.replace("\n", " ").replace("</s>", " ") + "\n"
-
-
-def _labels(values: Sequence[str | None]) -> pa.DictionaryArray:
-    return pa.array(values, pa.string()).dictionary_encode().cast(pa.dictionary(pa.int16(), pa.string()))
+def _column(name: str, values: Sequence[str | float | None]) -> pa.Array:
+    kind = _WRITES[name]
+    if kind == _LABEL:
+        return pa.array(values, pa.string()).dictionary_encode().cast(_LABEL)
+    return pa.array(values, kind)
 
 
 def _histograms(rows: Rows) -> dict[str, Counts]:
@@ -158,7 +161,7 @@ def _histograms(rows: Rows) -> dict[str, Counts]:
     return {label: table[code] for code, label in enumerate(labels) if table[code].any()}
 
 
-def _floor(histogram: Counts, params: FloorParams) -> Sequence[float | int]:
+def _floor(label: str, histogram: Counts, params: FloorParams) -> Sequence[float | int]:
     scores = np.arange(SCORE_STEPS + 1) / SCORE_STEPS
     count = int(histogram.sum())
     ends = np.cumsum(histogram)
@@ -166,4 +169,6 @@ def _floor(histogram: Counts, params: FloorParams) -> Sequence[float | int]:
     median = float(scores[low] + scores[high]) / 2
     mean = float(histogram @ scores) / count
     deviation = float(np.sqrt(histogram @ (scores - mean) ** 2 / count))
-    return count, round(median, 4), round(min(max(median - deviation, params.lowest), params.highest), 4)
+    adaptive = min(max(median - deviation, params.lowest), params.highest)
+    floor = params.own.get(label, adaptive if params.kind == "adaptive" else params.fixed)
+    return count, round(median, 4), round(floor, 4)

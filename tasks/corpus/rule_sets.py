@@ -1,72 +1,53 @@
-"""Which threshold every rule has in every language, where it comes from, and the rules as values and bounds.
+"""Rule sets by name: which rules, which threshold each has in every language, and where that comes from.
 
-English has FineWeb's thresholds (datatrove's defaults of Gopher repetition, FineWeb quality and Gopher quality, without
-C4's rules); 17 more languages have FineWeb2's; any other language has FineWeb's without stop words. Rules are named by
-datatrove's reasons and stand in FineWeb2's order of filters. All numbers are in `data/rule_sets.json`.
+A set answers for every language; one that it does not know gets the entry of all others. Published numbers are in
+`data/rule_sets.json`; a threshold that nothing can break is off there, whoever published it. `polylm` is FineWeb2's in its
+17 languages and FineWeb's, without C4's rules, in English and all others, where `fit_thresholds` derives better ones from
+clean text.
 """
 
 import functools
 import json
-import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from polylm.tasks.corpus.text_rules import (
+    C4_ANY,
+    C4_PARAGRAPH,
+    C4_QUALITY,
+    FINEWEB_QUALITY,
+    GOPHER_QUALITY,
+    PAPER,
+    REPETITION,
+    ROOTS,
+    RULES,
+)
 
-Numbers = NDArray[np.float64]
-Columns = Mapping[str, Numbers]
-Side = Literal["min", "max"]
-Rule = tuple[Numbers, Side, Numbers]  # value, side, bound: broken where value < bound (min) or value > bound (max)
+OTHERS = "*"  # stands for every language without thresholds of its own
+DEFAULT = "polylm"
+DERIVING = ("polylm", "paper")  # sets whose languages without own thresholds get derived ones
 
-SIDES: dict[str, Side] = {
-    "dup_para_frac": "max",
-    "dup_para_char_frac": "max",
-    "dup_line_frac": "max",
-    "dup_line_char_frac": "max",
-    "top_2_gram": "max",
-    "top_3_gram": "max",
-    "top_4_gram": "max",
-    "duplicated_5_n_grams": "max",
-    "duplicated_6_n_grams": "max",
-    "duplicated_7_n_grams": "max",
-    "duplicated_8_n_grams": "max",
-    "duplicated_9_n_grams": "max",
-    "duplicated_10_n_grams": "max",
-    "empty": "min",
-    "line_punct_ratio": "min",
-    "short_line_ratio": "max",
-    "char_dup_ratio": "max",
-    "list_ratio": "max",
-    "gopher_short_doc": "min",
-    "gopher_long_doc": "max",
-    "gopher_below_avg_threshold": "min",
-    "gopher_above_avg_threshold": "max",
-    "gopher_too_many_hashes": "max",
-    "gopher_too_many_ellipsis": "max",
-    "gopher_too_many_bullets": "max",
-    "gopher_too_many_end_ellipsis": "max",
-    "gopher_below_alpha_threshold": "min",
-    "gopher_enough_stop_words": "min",
+_FINEWEB2 = [*REPETITION, *FINEWEB_QUALITY, *GOPHER_QUALITY]
+SETS: dict[str, tuple[list[str], str]] = {
+    "polylm": (
+        _FINEWEB2,
+        "Ours, the default: FineWeb2's and FineWeb's thresholds where they are sane, derived ones elsewhere.",
+    ),
+    "fineweb": ([*_FINEWEB2, *C4_ANY], "FineWeb (arXiv 2406.17557): English thresholds for every language."),
+    "fineweb2": (_FINEWEB2, "FineWeb2 (arXiv 2506.20920): 17 languages; FineWeb's thresholds elsewhere."),
+    "gopher": ([*REPETITION, *GOPHER_QUALITY], "Gopher (arXiv 2112.11446): one threshold for all languages."),
+    "c4": (C4_QUALITY, "C4 (arXiv 1910.10683): documents by what its line rules leave; the lines themselves stay."),
+    "mc4": (C4_PARAGRAPH, "mC4 (arXiv 2010.11934): documents with few long lines."),
+    "roots": (ROOTS, "ROOTS (arXiv 2303.03915), BLOOM's corpus: 13 languages tuned by speakers, and a default."),
+    "ccnet": (["ccnet_short_doc"], "CCNet (arXiv 1911.00359): short documents; its perplexity is in filter_quality."),
+    "paper": (
+        [*REPETITION, "gopher_short_doc", "gopher_long_doc", *PAPER],
+        "PolyLM (arXiv 2307.06018, 3.1), which names rules and no thresholds: Gopher's, derived, or ours.",
+    ),
 }
-"""Every rule in the order in which the first broken one is the reason, and the side of its bound."""
-
-_NAMES = list(SIDES)
-REPETITION = _NAMES[: _NAMES.index("empty")]  # datatrove's GopherRepetitionFilter
-FINEWEB_QUALITY = _NAMES[_NAMES.index("empty") : _NAMES.index("gopher_short_doc")]  # its FineWebQualityFilter
-GOPHER_QUALITY = _NAMES[_NAMES.index("gopher_short_doc") :]  # its GopherQualityFilter
-
-C4_SIDES: dict[str, Side] = {
-    "lorem_ipsum": "max",
-    "curly_bracket": "max",
-    "too_few_sentences": "min",
-    "< 3 paragraphs": "min",
-}
-"""The rules of C4 and mC4 for documents, which stand in no language's rule set; `kernels.c4_lines` drops the lines."""
-C4_QUALITY = ["lorem_ipsum", "curly_bracket", "too_few_sentences"]  # datatrove's C4QualityFilter
-C4_PARAGRAPH = ["< 3 paragraphs"]  # its C4ParagraphFilter, by its own name for the reason
+"""Every set by name: its rules, and a sentence."""
 
 
 @dataclass(frozen=True)
@@ -80,123 +61,110 @@ class RuleSet:
 
 
 @functools.cache
-def rule_set(language: str, *, published: bool = False) -> RuleSet:
-    """The rules of a language code such as `en`; an unknown one gets FineWeb's without stop words.
-
-    Three of Korean's thresholds are ours, because FineWeb2's count Kiwi's morphemes and we count what stands between
-    white space; `published` leaves them as FineWeb2 has them, for agreement on its words.
-    """
-    data = _data()
-    thresholds = dict(data["fineweb"]["thresholds"])
-    if language == "en":
-        return _named("fineweb", thresholds, data["fineweb"]["english_stop_words"])
-    if language not in data["fineweb2"]["languages"]:
-        thresholds["gopher_enough_stop_words"] = [None, "off: no list of stop words for this language"]
-        return _named("fineweb", thresholds, [])
-    own = data["fineweb2"]["languages"][language]
-    thresholds |= data["fineweb2"]["fixed"]
-    for rule, value in own["thresholds"].items():
-        field = data["fineweb2"]["fields"][rule]
-        thresholds[rule] = [value, data["fineweb2"]["source"].format(config=own["config"], field=field)]
-    ours = {} if published else own.get("ours", {})
-    return _named("fineweb2", thresholds | ours, own["stop_words"])
-
-
-def languages() -> list[str]:
-    """The languages with thresholds of their own."""
-    return ["en", *_data()["fineweb2"]["languages"]]
-
-
-def bound(rule: str, threshold: float | None) -> float:
-    """The number that the rule's value is held against; for a rule that is off, one that nothing breaks."""
-    if threshold is None:
-        return -math.inf if SIDES[rule] == "min" else math.inf
-    return float(threshold)
-
-
-def rules(columns: Columns, thresholds: Columns) -> dict[str, Rule]:
-    """Every rule as (value, side, bound), in order, from counts and each row's thresholds; NaN thresholds are off.
-
-    `columns` are those of `kernels.text_statistics` as float64. A value is NaN only where a count is. Ratios compare
-    exactly as datatrove's do: both divide the same integers in float64, and every one of its drops is a strict < or >.
-    """
-    values = rule_values(columns)
-    bounds = {rule: _open(rule, thresholds[rule]) for rule in SIDES}
-    return {rule: (values[rule], side, bounds[rule]) for rule, side in SIDES.items()}
-
-
-def c4_rules(columns: Columns) -> dict[str, Rule]:
-    """C4's rules in order, from the counts of `kernels.c4_lines` as float64 and `c4_sentences` of the lines that are left."""
-    values = {
-        "lorem_ipsum": columns["c4_lorem_lines"],
-        "curly_bracket": columns["c4_bracket_lines"],
-        "too_few_sentences": columns["c4_sentences"],
-        "< 3 paragraphs": columns["c4_paragraphs"],
-    }
-    thresholds = {rule: float(value) for rule, (value, _) in _data()["c4"]["thresholds"].items()}
-    return {rule: (values[rule], side, np.full_like(values[rule], thresholds[rule])) for rule, side in C4_SIDES.items()}
-
-
-def rule_values(columns: Columns) -> dict[str, Numbers]:
-    """The value of each rule; see `_share` for what stands where nothing can be divided."""
-    chars, words, split_lines = columns["chars"], columns["words"], columns["split_lines"]
-    nonblank, nonsymbol = columns["nonblank_lines"], columns["nonsymbol_words"]
-    mean_length = _share(columns["nonsymbol_word_chars"], nonsymbol)
-    repeated = {f"duplicated_{n}_n_grams": columns[f"duplicate_{n}_gram_chars"] for n in range(5, 11)}
-    values = {
-        "dup_para_frac": _share(columns["duplicate_paragraphs"], columns["paragraphs"]),
-        "dup_para_char_frac": _share(columns["duplicate_paragraph_chars"], chars),
-        "dup_line_frac": _share(columns["duplicate_lines"], columns["lines"]),
-        "dup_line_char_frac": _share(columns["duplicate_line_chars"], chars),
-        **{f"top_{n}_gram": _share(columns[f"top_{n}_gram_chars"], chars) for n in range(2, 5)},
-        **{rule: _share(count, chars) for rule, count in repeated.items()},
-        "empty": nonblank,
-        "line_punct_ratio": _share(columns["punctuated_lines"], nonblank),
-        "short_line_ratio": _share(columns["short_lines"], nonblank),
-        "char_dup_ratio": _share(columns["duplicate_nonblank_line_chars"], chars - columns["newlines"]),
-        "list_ratio": _share(columns["newlines"], words),
-        "gopher_short_doc": nonsymbol,
-        "gopher_long_doc": nonsymbol,
-        "gopher_below_avg_threshold": mean_length,
-        "gopher_above_avg_threshold": mean_length,
-        "gopher_too_many_hashes": _share(columns["hashes"], words),
-        "gopher_too_many_ellipsis": _share(columns["ellipses"], words),
-        "gopher_too_many_bullets": _share(columns["bullet_lines"], split_lines),
-        "gopher_too_many_end_ellipsis": _share(columns["ellipsis_lines"], split_lines),
-        "gopher_below_alpha_threshold": _share(columns["alpha_words"], words),
-        "gopher_enough_stop_words": columns["stop_words"],
-    }
-    assert list(values) == list(SIDES)
-    return values
-
-
-def _share(part: Numbers, whole: Numbers) -> Numbers:
-    """part / whole, and 0 of nothing, where datatrove raises ZeroDivisionError or compares NaN.
-
-    Such a text has no word or no filled line, so `empty` or `gopher_short_doc` stands before every rule that the 0
-    could break; above its bound it never is.
-    """
-    return np.where(whole == 0, 0.0 * part, part / np.where(whole == 0, 1.0, whole))
-
-
-def _open(rule: str, thresholds: Numbers) -> Numbers:
-    return np.where(np.isnan(thresholds), bound(rule, None), thresholds)
-
-
-def _named(name: str, thresholds: dict[str, list[Any]], stop_words: list[str]) -> RuleSet:
-    """A rule set in the order of SIDES, with the rules off that their threshold cannot break."""
-    off = {rule for rule, (value, _) in thresholds.items() if value is not None and _is_void(rule, value)}
+def rule_set(name: str, language: str) -> RuleSet:
+    """The rules of a set for a language code such as `en`; ValueError names a set that does not exist."""
+    if name not in SETS:
+        raise ValueError(f"no rule set {name!r}: there are {', '.join(SETS)}")
+    rules, _ = SETS[name]
+    thresholds = _thresholds(name, language)
+    off = {r for r in rules if thresholds[r][0] is not None and RULES[r].is_void(thresholds[r][0])}
     return RuleSet(
         name,
-        {rule: None if rule in off else thresholds[rule][0] for rule in SIDES},
-        {rule: thresholds[rule][1] + (" (void: off)" if rule in off else "") for rule in SIDES},
-        stop_words,
+        {rule: None if rule in off else thresholds[rule][0] for rule in RULES if rule in rules},
+        {rule: thresholds[rule][1] + (" (void: off)" if rule in off else "") for rule in RULES if rule in rules},
+        stop_words(language),
     )
 
 
-def _is_void(rule: str, value: float) -> bool:
-    """Whether no text can break the threshold: a share under 0, or a mean word of under one character."""
-    return SIDES[rule] == "min" and value <= (1 if rule == "gopher_below_avg_threshold" else 0)
+def languages(name: str = DEFAULT) -> list[str]:
+    """The languages with thresholds of their own in a set."""
+    if name == "roots":
+        return [language for language in _data()["roots"]["languages"] if language != OTHERS]
+    return ["en", *_data()["fineweb2"]["languages"]] if name in ("polylm", "fineweb2", "gopher", "fineweb") else []
+
+
+def stop_words(language: str) -> list[str]:
+    """The published stop words of a language; none where nobody published any."""
+    if language == "en":
+        return list(_data()["fineweb"]["english_stop_words"])
+    return list(_data()["fineweb2"]["languages"].get(language, {}).get("stop_words", []))
+
+
+def configs() -> dict[str, str]:
+    """The name of FineWeb2's file for each of its languages here, such as `deu_Latn`."""
+    return {language: own["config"] for language, own in _data()["fineweb2"]["languages"].items()}
+
+
+def table(names: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """The thresholds of some sets together by language: of a rule that several have, the strictest."""
+    known = list(dict.fromkeys(language for name in names for language in languages(name)))
+    return {language: _strictest([rule_set(name, language) for name in names]) for language in [*known, OTHERS]}
+
+
+def rules_of(names: Sequence[str]) -> list[str]:
+    """The rules of some sets in the order of reasons."""
+    wanted = {rule for name in names for rule in rule_set(name, OTHERS).thresholds}
+    return [rule for rule in RULES if rule in wanted]
+
+
+@functools.cache
+def sane_range(rule: str) -> tuple[float, float]:
+    """Between which numbers a derived threshold is believed: half the least and twice the largest published one."""
+    if rule in PAPER:
+        low, high = _data()["paper"]["sane"][rule]
+        return float(low), float(high)
+    published = [
+        value for language in languages() if (value := rule_set(DEFAULT, language).thresholds[rule]) is not None
+    ]
+    shares = not rule.endswith("avg_threshold")
+    return min(published) / 2, min(2 * max(published), 0.95) if shares else 2 * max(published)
+
+
+def _strictest(sets: Sequence[RuleSet]) -> dict[str, float | None]:
+    found: dict[str, float | None] = {}
+    for chosen in sets:
+        for rule, threshold in chosen.thresholds.items():
+            before = found.get(rule)
+            if before is None or threshold is None:
+                found[rule] = threshold if before is None else before
+            else:
+                found[rule] = max(before, threshold) if RULES[rule].side == "min" else min(before, threshold)
+    return {rule: found[rule] for rule in RULES if rule in found}
+
+
+def _thresholds(name: str, language: str) -> dict[str, Any]:
+    """Pairs of number and source by rule, of all rules that the set may have."""
+    data = _data()
+    if name == "roots":
+        source = data["roots"]["source"].format(language="default" if language not in languages("roots") else language)
+        own = data["roots"]["languages"].get(language, data["roots"]["languages"][OTHERS])
+        return {**{rule: [own[rule], source] for rule in own}, **data["roots"]["fixed"]}
+    if name in ("c4", "mc4", "ccnet"):
+        return dict(data[name]["thresholds"])
+    if name in ("polylm", "fineweb2"):
+        return _fineweb2(language, ours=name == "polylm")
+    thresholds = dict(data["fineweb"]["thresholds"])
+    if not stop_words(language):
+        thresholds["gopher_enough_stop_words"] = [None, "off: no list of stop words for this language"]
+    if name == "gopher" and language == "ko":
+        thresholds["gopher_enough_stop_words"] = data["fineweb2"]["languages"]["ko"]["ours"]["gopher_enough_stop_words"]
+    return {**thresholds, **data["paper"]["thresholds"]}
+
+
+def _fineweb2(language: str, *, ours: bool) -> dict[str, Any]:
+    """FineWeb2's thresholds, and FineWeb's for English and where FineWeb2 has none.
+
+    Three of Korean's are `ours`, because FineWeb2's count Kiwi's morphemes and we count what stands between white space.
+    """
+    data = _data()
+    if language not in data["fineweb2"]["languages"]:
+        return _thresholds("fineweb", language)
+    own = data["fineweb2"]["languages"][language]
+    thresholds = data["fineweb"]["thresholds"] | data["fineweb2"]["fixed"]
+    for rule, value in own["thresholds"].items():
+        field = data["fineweb2"]["fields"][rule]
+        thresholds[rule] = [value, data["fineweb2"]["source"].format(config=own["config"], field=field)]
+    return {**thresholds, **(own.get("ours", {}) if ours else {})}
 
 
 @functools.cache

@@ -1,12 +1,27 @@
-"""The paper's line-wise rules (PolyLM 3.1), and the gate for texts of which nothing is left."""
+"""The paper's line-wise rules (PolyLM 3.1) and what a recipe adds to them, and the gate for texts of which nothing is left."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from polylm.kernels import normalize
+from polylm.kernels.c4_lines import judge_lines
+from polylm.tasks.documents.boilerplate import cut_lines, lines_by_host
+from polylm.tasks.documents.masks import Kind, mask, maybe
+from polylm.tasks.documents.mojibake import repair
 from polylm.tasks.rules import Rules, at_least
 from polylm.tasks.stage import Columns, Field, NoParams, Params, Rows, gate, measure
+
+Cuts: TypeAlias = dict[int, list[dict[str, Any]]]
+Counts: TypeAlias = NDArray[np.uint32]
+_SHOWN_CHARS = 200  # of a cut line or word that the record keeps
+_SHOWN_CUTS = 100
+_NO_LIMIT = 1 << 30  # characters of a word
 
 
 class CleanParams(Params):
@@ -20,10 +35,23 @@ class CleanParams(Params):
     drop_url_lines: bool = Field(
         True, description="Drop lines that are only addresses.", source="PolyLM 3.1, line-wise rules"
     )
+    fix_mojibake: bool = Field(
+        False, description="Repair lines of UTF-8 that was read as another encoding.", source="ftfy"
+    )
+    c4_lines: bool = Field(
+        False, description="Drop lines as C4 does: unterminated, under 3 words, javascript, policies.", source="C4"
+    )
+    masks: tuple[Kind, ...] = Field((), description="What is replaced by a stand-in: email, iban, ip, phone.")
+    phone_regions: tuple[str, ...] = Field(
+        (), description="Regions whose phone numbers are found without a country code, such as DE."
+    )
+    keep_kinds: tuple[str, ...] = Field(
+        ("code",), description="Kinds of documents that stay as they are: cleaning takes the indentation of code."
+    )
 
 
 @measure(
-    reads=["text"],
+    reads=["text", "url", "kind"],
     writes={
         "text": pa.string(),
         "chars": pa.uint32(),
@@ -31,23 +59,43 @@ class CleanParams(Params):
         "long_words": pa.uint32(),
         "invisible_chars": pa.uint32(),
         "space_chars": pa.uint32(),
+        "mojibake_lines": pa.uint32(),
+        "boilerplate_lines": pa.uint32(),
+        "c4_cut_lines": pa.uint32(),
+        "masked": pa.uint32(),
+        "cut": pa.string(),
     },
-    version=1,
-    libraries=["unicodedata"],
+    version=2,
+    libraries=["unicodedata", "ftfy", "phonenumbers", "python-stdnum", "xxhash"],
 )
-def clean(rows: Rows, params: CleanParams) -> Columns:
+def clean(rows: Rows, params: CleanParams, boilerplate: pa.Table | None = None) -> Columns:
     """Standardise white space; drop invisible characters, lines that are only addresses and over-long words.
 
-    A text of which nothing is left is null, with 0 characters. Memory: two copies of the part's text.
+    By recipe: repair mojibake, cut the lines that a site repeats and those that C4 drops, mask what leads to a person. `cut`
+    is a JSON list of what went: lines and words with the number of their line before anything was cut from that text, masks
+    with the exact span of their stand-in and how many characters they had; null for none. A text of which nothing is left is
+    null, with 0 characters. Memory: two copies of the part's text, and Python's strings of the texts that change.
     """
-    cut = normalize.clean(rows["text"], max_word_chars=params.max_word_chars, drop_url_lines=params.drop_url_lines)
+    kept = np.asarray(pc.fill_null(pc.is_in(rows["kind"], pa.array(params.keep_kinds, pa.string())), False))
+    work = _Work(rows["text"], kept)
+    mojibake = work.repair() if params.fix_mojibake else None
+    cleaned = work.clean(params)
+    repeated = work.drop(_repeated(rows["url"], boilerplate), "boilerplate") if boilerplate is not None else None
+    c4 = work.drop(_dropped_by_c4, "c4") if params.c4_lines else None
+    masked = work.mask(params) if params.masks else None
+    texts = work.finished(rows["text"])
     return {
-        "text": cut.texts,
-        "chars": pc.utf8_length(cut.texts).fill_null(0).cast(pa.uint32()),
-        "url_lines": cut.url_lines,
-        "long_words": cut.long_words,
-        "invisible_chars": cut.invisible_chars,
-        "space_chars": cut.space_chars,
+        "text": texts,
+        "chars": pc.utf8_length(texts).fill_null(0).cast(pa.uint32()),
+        "url_lines": np.where(kept, 0, cleaned.url_lines).astype(np.uint32),
+        "long_words": np.where(kept, 0, cleaned.long_words).astype(np.uint32),
+        "invisible_chars": np.where(kept, 0, cleaned.invisible_chars).astype(np.uint32),
+        "space_chars": np.where(kept, 0, cleaned.space_chars).astype(np.uint32),
+        "mojibake_lines": _counts(mojibake, len(texts)),
+        "boilerplate_lines": _counts(repeated, len(texts)),
+        "c4_cut_lines": _counts(c4, len(texts)),
+        "masked": _counts(masked, len(texts)),
+        "cut": work.record(),
     }
 
 
@@ -55,3 +103,134 @@ def clean(rows: Rows, params: CleanParams) -> Columns:
 def drop_empty(rows: Rows, params: NoParams) -> Rules:
     """Reject documents of which cleaning left nothing."""
     return {"empty": at_least(np.asarray(rows["chars"]), 1)}
+
+
+class _Work:
+    """The texts of a part on their way, and what was cut from each; rows in `kept` are left alone."""
+
+    def __init__(self, texts: pa.Array, kept: NDArray[np.bool_]) -> None:
+        self._texts, self._kept = texts, kept
+        self._cuts: Cuts = {}
+
+    def repair(self) -> dict[int, int]:
+        """Repair mojibake; lines by row."""
+        self._texts, found = repair(self._texts)
+        for row, lines in found.items():
+            self._note(row, ({"why": "mojibake", "line": number, "text": line} for number, line in lines))
+        return {row: len(lines) for row, lines in found.items() if not self._kept[row]}
+
+    def clean(self, params: CleanParams) -> normalize.CleanResult:
+        """The rules for lines and words."""
+        longest, without_urls = params.max_word_chars, params.drop_url_lines
+        cleaned = normalize.clean(self._texts, max_word_chars=longest, drop_url_lines=without_urls)
+        for row in np.flatnonzero((cleaned.url_lines + cleaned.long_words > 0) & ~self._kept).tolist():
+            self._note(row, _lines_and_words(self._texts[row].as_py(), params))
+        self._texts = cleaned.texts
+        return cleaned
+
+    def drop(self, cut: Callable[[int, str], tuple[str, list[tuple[int, str]]]], why: str) -> dict[int, int]:
+        """Cut lines from every text that has some to cut; lines by row."""
+        changed, counts = {}, {}
+        for row, text in enumerate(self._texts.to_pylist()):
+            if text is None or self._kept[row]:
+                continue
+            left, gone = cut(row, text)
+            if gone:
+                changed[row], counts[row] = left.strip("\n ") or None, len(gone)
+                self._note(row, ({"why": why, "line": number, "text": line} for number, line in gone))
+        self._replace(changed)
+        return counts
+
+    def mask(self, params: CleanParams) -> dict[int, int]:
+        """Replace what leads to a person; spans by row."""
+        changed: dict[int, str | None] = {}
+        counts: dict[int, int] = {}
+        for row in maybe(self._texts, params.masks):
+            if self._kept[row]:
+                continue
+            text, spans = mask(self._texts[row].as_py(), params.masks, params.phone_regions)
+            if spans:
+                changed[row], counts[row] = text, len(spans)
+                self._note(row, ({"why": s.kind, "start": s.start, "end": s.end, "was": s.was} for s in spans))
+        self._replace(changed)
+        return counts
+
+    def finished(self, raw: pa.Array) -> pa.Array:
+        """The texts, with those that stay as they were."""
+        return pc.if_else(pa.array(self._kept), raw, self._texts) if self._kept.any() else self._texts
+
+    def record(self) -> pa.Array:
+        """What was cut from every text, as JSON."""
+        rows = (None if self._kept[row] else self._cuts.get(row) for row in range(len(self._kept)))
+        return pa.array([None if cuts is None else _json(cuts) for cuts in rows], pa.string())
+
+    def _note(self, row: int, cuts: Iterable[dict[str, Any]]) -> None:
+        self._cuts.setdefault(row, []).extend(cuts)
+
+    def _replace(self, changed: dict[int, str | None]) -> None:
+        if changed:
+            where = np.zeros(len(self._texts), np.bool_)
+            where[list(changed)] = True
+            new = pa.array(list(changed.values()), self._texts.type)
+            self._texts = pc.replace_with_mask(self._texts, pa.array(where), new)
+
+
+def _lines_and_words(text: str, params: CleanParams) -> list[dict[str, Any]]:
+    """The lines of addresses and the over-long words of one text, a line and a word at a time by the very rules."""
+    visible = (
+        normalize.clean(pa.array([text], pa.string()), max_word_chars=_NO_LIMIT, drop_url_lines=False).texts[0].as_py()
+    )
+    lines = (visible or "").split("\n")
+    judged = _judge(lines, params)
+    found = []
+    for number, line in enumerate(lines):
+        if judged.url_lines[number]:
+            found.append({"why": "address", "line": number, "text": line})
+        elif judged.long_words[number]:
+            words = line.split(" ")
+            cut = _judge(words, params).long_words
+            found += [
+                {"why": "long word", "line": number, "text": word}
+                for word, gone in zip(words, cut, strict=True)
+                if gone
+            ]
+    return found
+
+
+def _judge(texts: list[str], params: CleanParams) -> normalize.CleanResult:
+    array = pa.array(texts, pa.string())
+    return normalize.clean(array, max_word_chars=params.max_word_chars, drop_url_lines=params.drop_url_lines)
+
+
+def _repeated(urls: pa.Array, table: pa.Table) -> Callable[[int, str], tuple[str, list[tuple[int, str]]]]:
+    known, addresses = lines_by_host(table), urls.to_pylist()
+    return lambda row, text: cut_lines(text, addresses[row], known)
+
+
+def _dropped_by_c4(_: int, text: str) -> tuple[str, list[tuple[int, str]]]:
+    """A text without the lines that C4 drops, and those; citations (`[2]`) stay, because they are no lines."""
+    lines = text.split("\n")
+    judged = judge_lines(pa.array(lines, pa.string()), terminal=True)
+    keeps = judged.counts["c4_kept_lines"]
+    gone = [(number, line) for number, line in enumerate(lines) if line and not keeps[number]]
+    numbers = {number for number, _ in gone}
+    return "\n".join(line for number, line in enumerate(lines) if number not in numbers), gone
+
+
+def _counts(by_row: dict[int, int] | None, rows: int) -> Counts:
+    counts = np.zeros(rows, np.uint32)
+    for row, count in (by_row or {}).items():
+        counts[row] = count
+    return counts
+
+
+def _json(cuts: list[dict[str, Any]]) -> str:
+    """The first cuts, with the beginnings of long ones, and how many more there were."""
+    shown = [
+        {**cut, "text": cut["text"][:_SHOWN_CHARS]} if len(cut.get("text", "")) > _SHOWN_CHARS else cut
+        for cut in cuts
+        if "text" in cut
+    ][:_SHOWN_CUTS]
+    more = sum("text" in cut for cut in cuts) - len(shown)
+    spans = [cut for cut in cuts if "text" not in cut]  # all of them: nothing else tells where a mask is
+    return orjson.dumps(shown + ([{"why": "more", "count": more}] if more else []) + spans).decode()

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from polylm.tasks.documents.readers import read
-from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT
-from polylm.tasks.documents.sources import Piece
+from polylm.tasks.documents.readers import Batch, check, options, read, read_code, read_parallel
+from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT, REFERENCE
+from polylm.tasks.documents.sources import CODE, Piece
 from polylm.tasks.stage import Field, Params, files
 
 
@@ -23,7 +23,7 @@ class IngestParams(Params):
     )
 
 
-@files(reads=[], writes=DOCUMENT, each="file", version=1, libraries=["FastWARC", "Resiliparse"])
+@files(reads=[], writes=DOCUMENT, each="file", version=2, libraries=["FastWARC", "Resiliparse", "isal"])
 def ingest(piece: Piece, params: IngestParams) -> Generator[pa.Table, None, pa.Table]:
     """Read documents; what cannot be parsed goes to a table of bad records: records = documents + bad.
 
@@ -62,14 +62,37 @@ def cut(tables: Iterator[pa.Table], part_rows: int, part_bytes: int) -> Iterator
 
 
 def _documents(piece: Piece, params: IngestParams, bad: list[pa.Table]) -> Iterator[pa.Table]:
-    for batch in read(
-        piece.path,
-        piece.format,
-        piece.range,
-        fields=piece.reading.fields,
-        documents=piece.reading.documents,
-        max_record_bytes=params.max_record_bytes,
-    ):
+    for batch in _batches(piece, params):
         if batch.bad.num_rows:
             bad.append(batch.bad)
-        yield batch.documents
+        yield _marked(batch.documents) if piece.reading.role == "reference" else batch.documents
+
+
+def _marked(documents: pa.Table) -> pa.Table:
+    """Documents of a reference: that is their kind, whatever their source calls it."""
+    place = documents.schema.get_field_index("kind")
+    field = documents.schema.field(place)
+    return documents.set_column(place, field, pa.array([REFERENCE] * len(documents), pa.string()).cast(field.type))
+
+
+def _batches(piece: Piece, params: IngestParams) -> Iterator[Batch]:
+    """The batches of a piece, whose files are fetched where they are not on this machine."""
+    paths = [place.local() for place in (piece.place, *piece.more)]
+    reading, most = piece.reading, params.max_record_bytes
+    if piece.format == CODE:
+        names = [place.name for place in (piece.place, *piece.more)]
+        return read_code(paths, names, options(max_record_bytes=most))
+    if piece.place.cache is not None and not piece.more:
+        check(paths[0], piece.format)
+    if len(reading.languages) == 2:
+        one, other = reading.languages
+        return read_parallel(paths, piece.format, (one, other), reading.fields, options(max_record_bytes=most))
+    return read(
+        paths[0],
+        piece.format,
+        piece.range,
+        fields=reading.fields,
+        documents=reading.documents,
+        extract=reading.extract,
+        max_record_bytes=most,
+    )

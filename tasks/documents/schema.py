@@ -1,21 +1,21 @@
 """One document, one record that could not be read, and how a source's fields become a document's columns."""
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from polylm.tasks.documents import fields as normal_fields
+
 DOCUMENT = pa.schema(
     [
         pa.field("text", pa.string(), nullable=False),
         ("id", pa.string()),
-        ("url", pa.string()),
-        ("date", pa.string()),  # ISO 8601, as the source writes it
-        ("licence", pa.string()),
+        ("url", pa.string()),  # scheme and host in lower case
+        ("date", pa.string()),  # ISO 8601
+        ("licence", pa.string()),  # by its SPDX identifier where there is one
         ("kind", pa.string()),
         (
             "extra",
@@ -24,6 +24,7 @@ DOCUMENT = pa.schema(
     ]
 )
 
+REFERENCE = "reference"  # the kind of every document of a source whose role it is
 BAD_RECORD = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),  # base name: the same file elsewhere gives the same table
@@ -36,7 +37,6 @@ BAD_RECORD = pa.schema(
 
 FOUND_BYTES = 200
 MAPPED = ("text", "id", "url", "date", "licence", "kind")
-_REDUCED_DATE = re.compile(r"\d{4}(-\d{2})?")  # "2024" and "2024-05" are ISO 8601 too, but not for datetime
 
 Row = tuple[str, str | None, str | None, str | None, str | None, str | None, str | None]
 
@@ -50,6 +50,7 @@ class FieldMap:
     """Which field of a source fills which column of `DOCUMENT`; a column that is not named has a field of its own name."""
 
     fields: Mapping[str, str]
+    asked: tuple[str, ...] = ()  # the columns that the recipe maps itself
 
     @classmethod
     def of(cls, fields: Mapping[str, str] | None) -> "FieldMap":
@@ -57,7 +58,16 @@ class FieldMap:
         unknown = sorted(set(fields or ()) - set(MAPPED))
         if unknown:
             raise ValueError(f"fields: no column is called {', '.join(unknown)}; the columns are {', '.join(MAPPED)}")
-        return cls({name: name for name in MAPPED} | dict(fields or {}))
+        return cls({name: name for name in MAPPED} | dict(fields or {}), tuple(fields or ()))
+
+    def check(self, file: object, found: Sequence[str]) -> None:
+        """Raise ValueError where a table has no column that the recipe names, but for the text, which every reader looks for."""
+        for column in self.asked:
+            if column != "text" and self.fields[column] not in found:
+                raise ValueError(
+                    f"{file}: no column is called {self.fields[column]!r}, which the source's fields name for {column}; "
+                    f"the fields found are {', '.join(found)}"
+                )
 
     def row(self, record: dict[str, Any]) -> Row:
         """Turn a record into the columns of `DOCUMENT`; raises `BadRecord` where it has no text.
@@ -67,22 +77,13 @@ class FieldMap:
         fields = self.fields
         text = _text(record, fields["text"])
         used = {fields["text"]}
-        id_ = _take(record, fields["id"], used, numbers=True)
-        url = _take(record, fields["url"], used)
-        date = _take(record, fields["date"], used, dates=True)
-        licence = _take(record, fields["licence"], used)
+        id_ = _take(record, fields["id"], used, _number)
+        url = _take(record, fields["url"], used, normal_fields.url)
+        date = _take(record, fields["date"], used, normal_fields.date)
+        licence = _take(record, fields["licence"], used, normal_fields.licence)
         kind = _take(record, fields["kind"], used)
         rest = {name: value for name, value in record.items() if value is not None and name not in used}
         return text, id_, url, date, licence, kind, _json(rest) if rest else None
-
-
-def is_date(text: str) -> bool:
-    """Is it a date, a time stamp, a month or a year of ISO 8601?"""
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return _REDUCED_DATE.fullmatch(text) is not None
-    return True
 
 
 def decode(data: bytes) -> str:
@@ -117,16 +118,24 @@ def _text(record: dict[str, Any], field: str) -> str:
 
 
 def _take(
-    record: dict[str, Any], field: str, used: set[str], *, numbers: bool = False, dates: bool = False
+    record: dict[str, Any], field: str, used: set[str], normal: Callable[[Any], str | None] | None = None
 ) -> str | None:
-    """The value of an optional column; null, and left for `extra`, where the column cannot hold it."""
+    """The value of an optional column, in its normal form; null, and left for `extra`, where the column cannot hold it."""
     value = record.get(field)
-    if numbers and type(value) is int:
-        value = str(value)
-    if not isinstance(value, str) or (dates and not is_date(value)):
+    if value is None:
+        return None
+    if normal is not None and (
+        isinstance(value, str) or (type(value) is int and normal in (_number, normal_fields.date))
+    ):
+        value = normal(value)
+    if not isinstance(value, str):
         return None
     used.add(field)
     return value
+
+
+def _number(value: Any) -> str:
+    return str(value)
 
 
 def _kind(value: Any) -> str:

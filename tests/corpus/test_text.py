@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from polylm.tasks.corpus.rule_sets import SIDES
+from polylm.tasks.corpus.rule_sets import rules_of
 from polylm.tasks.corpus.text import StatisticsParams, TextParams, filter_text, measure_text
 from polylm.tasks.rules import judge
 
@@ -33,7 +33,7 @@ def reasons(texts, languages, params=None):
     }
     seen |= {"language": rows["language"], "chars": np.array([float(len(text)) for text in texts])}
     rules = filter_text(seen, params or TextParams())
-    assert list(rules) == list(SIDES)
+    assert list(rules) == rules_of((params or TextParams()).rules)
     return judge(rules, np.zeros(len(texts), np.bool_), "filter_text").to_pylist()
 
 
@@ -74,7 +74,7 @@ def test_a_threshold_moved_for_one_language_moves_no_other():
 def test_a_language_without_thresholds_has_those_of_all_others_and_one_switched_off_breaks_nothing():
     short = ["Too short.", "Too short."]
     assert reasons(short, ["xx", "yy"]) == [reasons(["Too short."], ["zz"])[0]] * 2
-    off = {"*": dict.fromkeys(SIDES), "en": dict.fromkeys(SIDES)}
+    off = {"*": dict.fromkeys(rules_of(["polylm"])), "en": dict.fromkeys(rules_of(["polylm"]))}
     assert reasons([*short, "a a a a a"], ["xx", "en", "en"], TextParams(thresholds=off)) == [None] * 3
 
 

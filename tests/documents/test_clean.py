@@ -1,16 +1,24 @@
 """Cleaning keeps every row and what it cut; a text of which nothing is left is rejected as empty."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
 from samples import ODD_TEXTS
 
+from polylm.tasks.documents.boilerplate import BoilerplateParams, count_lines
 from polylm.tasks.documents.clean import CleanParams, clean, drop_empty
-from polylm.tasks.stage import NoParams
+from polylm.tasks.documents.masks import KINDS, STAND_INS
+from polylm.tasks.stage import NoParams, Workspace
 
 
-def cleaned(texts, **params):
-    found = clean({"text": pa.array(texts, pa.string())}, CleanParams(**params))
+def cleaned(texts, *, urls=None, kinds=None, boilerplate=(), **params):
+    count = len(texts)
+    rows = {"text": texts, "url": urls or [None] * count, "kind": kinds or [None] * count}
+    found = clean(
+        {name: pa.array(values, pa.string()) for name, values in rows.items()}, CleanParams(**params), *boilerplate
+    )
     return {name: pa.array(values).to_pylist() for name, values in found.items()}
 
 
@@ -57,3 +65,166 @@ def test_every_row_stays_and_emptied_ones_have_their_reason():
 
 def test_no_rows_are_no_rows():
     assert {len(values) for values in cleaned([]).values()} == {0}
+
+
+def test_what_was_cut_is_kept_with_the_number_of_its_line():
+    found = cleaned(["One.\n\n\nhttps://a.example/b\nTwo " + "y" * 1_500 + "\nThree", "nothing"])
+    cuts = json.loads(found["cut"][0])
+    assert cuts == [
+        {"why": "address", "line": 2, "text": "https://a.example/b"},
+        {"why": "long word", "line": 3, "text": "y" * 200},
+    ]
+    assert found["cut"][1] is None
+
+
+def test_code_keeps_its_indentation_and_other_kinds_do_not():
+    text = "def f():\n    return 1\n"
+    found = cleaned([text, text], kinds=["code", "doc"])
+    assert found["text"] == [text, "def f():\nreturn 1"]
+    assert found["space_chars"] == [0, 5]
+    assert cleaned([text], kinds=["code"], keep_kinds=())["text"] == ["def f():\nreturn 1"]
+
+
+# What a recipe adds
+
+BROKEN = {
+    "schÃ¶n und gut": "schön und gut",
+    "Ã  Paris, l’Ã©tÃ©": "à Paris, l’été",
+    "donâ€™t": "don’t",
+    "Ð\x9fÑ\x80Ð¸Ð²ÐµÑ\x82": "Привет",
+    "æ—¥æœ¬èªž": "日本語",
+}
+RIGHT = [
+    "São Tomé — ok",
+    "¿Qué? «Où»",
+    "ÃÃÃ",
+    "Привет, мир",
+    "l’été à 20 €",
+    "日本語",
+    "ภาษาไทย",
+    "Größe: 5 ‰",
+    "ﬁne “quotes”",
+]
+
+
+def test_mojibake_is_repaired_line_by_line_and_what_is_right_stays():
+    texts = [f"Erste Zeile.\n{bad}\n“Letzte”" for bad in BROKEN]
+    found = cleaned([*texts, *RIGHT, None], fix_mojibake=True)
+    assert found["text"] == [f"Erste Zeile.\n{good}\n“Letzte”" for good in BROKEN.values()] + [*RIGHT, None]
+    assert found["mojibake_lines"] == [1] * len(BROKEN) + [0] * (len(RIGHT) + 1)
+    assert json.loads(found["cut"][0]) == [{"why": "mojibake", "line": 1, "text": "schÃ¶n und gut"}]
+    assert cleaned(texts)["mojibake_lines"] == [0] * len(texts)
+
+
+def test_lines_that_c4_drops_go_and_are_kept_in_the_record():
+    found = cleaned(
+        ["A whole sentence stands here.\nMenu\nPlease enable javascript now.\nThe end is near."], c4_lines=True
+    )
+    assert found["text"] == ["A whole sentence stands here.\nThe end is near."]
+    assert found["c4_cut_lines"] == [2]
+    assert [(cut["line"], cut["text"]) for cut in json.loads(found["cut"][0])] == [
+        (1, "Menu"),
+        (2, "Please enable javascript now."),
+    ]
+    emptied = cleaned(["Menu"], c4_lines=True)
+    assert (emptied["text"], emptied["chars"]) == ([None], [0])
+
+
+PERSONAL = [
+    ("email", "Write to Jane.Doe+x@mail.firma.de, please.", "Jane.Doe+x@mail.firma.de"),
+    ("email", "邮箱abc@firma.cn。", "abc@firma.cn"),
+    ("ip", "from 8.8.4.4:53 on", "8.8.4.4"),
+    ("ip", "at 2001:4860:4860::8888 there", "2001:4860:4860::8888"),
+    ("iban", "Konto DE89 3704 0044 0532 0130 00 BIC COBADEFF", "DE89 3704 0044 0532 0130 00"),
+    ("iban", "GB82WEST12345698765432.", "GB82WEST12345698765432"),
+    ("phone", "call +49 30 901820 today", "+49 30 901820"),
+    ("phone", "+1 (650) 253-0000\n", "+1 (650) 253-0000"),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "found"), PERSONAL)
+def test_what_leads_to_a_person_is_masked_with_its_exact_span(kind, text, found):
+    text = text.strip()
+    masked = cleaned([text], masks=(kind,))
+    new = masked["text"][0]
+    assert found not in new
+    (span,) = json.loads(masked["cut"][0])
+    assert (span["why"], span["was"]) == (kind, len(found))
+    assert new[: span["start"]] + found + new[span["end"] :] == text
+    assert masked["masked"] == [1]
+    assert cleaned([new], masks=KINDS)["masked"] == [0], "a stand-in is nobody's"
+    assert cleaned([text])["text"] == [text]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mail@example.org and 192.168.0.1, 10.0.0.7, 127.0.0.1",
+        "version 1.2.3.4.5 and 300.1.1.1",
+        "DE89 3704 0044 0532 0130 01",
+        "at 12:30:45, ISBN 978-3-16-148410-0, 1234567890",
+        "a::b and std::vector, @home, x@y",
+        "+12 34",
+    ],
+)
+def test_what_leads_to_nobody_stays(text):
+    assert cleaned([text], masks=KINDS)["text"] == [text]
+
+
+def test_a_number_without_a_country_code_needs_its_region():
+    text = "Tel. 030 901820"
+    assert cleaned([text], masks=("phone",))["masked"] == [0]
+    assert cleaned([text], masks=("phone",), phone_regions=("DE",))["text"] == ["Tel. 000-000-0000"]
+
+
+def test_spans_of_several_masks_are_those_of_the_new_text():
+    text = "a@b.de und c.d@e.fr, +49 30 901820 oder 8.8.8.8 a@b.de"
+    found = cleaned([text], masks=KINDS)
+    new, at, pieces = found["text"][0], 0, []
+    for span in json.loads(found["cut"][0]):
+        assert new[span["start"] : span["end"]] == STAND_INS[span["why"]]
+        pieces.append(span["start"] - at)
+        at = span["end"]
+    assert found["masked"] == [5]
+    assert sum(pieces) + len(new) - at == len(text) - len("a@b.dec.d@e.fr+49 30 9018208.8.8.8a@b.de")
+
+
+def pages(count, host, lines):
+    return [
+        (f"Page {i} of {host}.\n{lines}\nIts own words, number {i}.", f"https://www.{host}/{i}") for i in range(count)
+    ]
+
+
+def counted(tmp_path, rows, **params):
+    texts, urls = zip(*rows, strict=True)
+    parts = [
+        {"text": pa.array(texts[at : at + 7], pa.string()), "url": pa.array(urls[at : at + 7], pa.string())}
+        for at in range(0, len(texts), 7)
+    ]
+    work = Workspace(tmp_path, tmp_path, tmp_path)
+    return count_lines(parts, BoilerplateParams(**params), work=work)
+
+
+def test_lines_that_a_site_repeats_are_cut_there_and_nowhere_else(tmp_path):
+    rows = pages(20, "a.example", "Home | News\u00a0| About") + pages(20, "b.example", "Another line")
+    rows += [
+        ("Home | News | About\nof a small site", "https://c.example/"),
+        ("no site", None),
+        (None, "https://a.example/"),
+    ]
+    table = counted(tmp_path, rows, min_documents=10)
+    assert table["documents"].to_pylist() == [20, 20]
+    texts, urls = map(list, zip(*rows, strict=True))
+    found = cleaned(texts, urls=urls, boilerplate=[table])
+    assert found["text"][0] == "Page 0 of a.example.\nIts own words, number 0."
+    assert found["boilerplate_lines"] == [1] * 40 + [0] * 3
+    assert json.loads(found["cut"][0]) == [{"why": "boilerplate", "line": 1, "text": "Home | News | About"}]
+    assert found["text"][40] == "Home | News | About\nof a small site"
+
+
+def test_a_line_must_stand_on_enough_pages_and_on_a_share_of_them(tmp_path):
+    rows = pages(12, "a.example", "often") + pages(300, "a.example", "")
+    assert counted(tmp_path, rows, min_documents=10, min_share=0.01).num_rows == 1
+    assert counted(tmp_path, rows, min_documents=10, min_share=0.1).num_rows == 0
+    assert counted(tmp_path, rows, min_documents=20, min_share=0.0).num_rows == 0
+    assert counted(tmp_path, [("x\nx\nx", "https://a.example/")], min_documents=2).num_rows == 0

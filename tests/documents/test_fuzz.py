@@ -35,6 +35,8 @@ def test_every_kind_of_damage_comes_up(kind, tmp_path):
         "one-line.jsonl.zst",
         "record.warc.gz",
         "rows.parquet",
+        "dump.xml.bz2",
+        "table.csv.xz",
     ],
 )
 def test_a_compressed_bomb_takes_no_more_memory_than_its_records_may(bomb, tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polylm.tasks.documents.ingest import IngestParams, cut, ingest
+from polylm.tasks.documents.places import Place
 from polylm.tasks.documents.readers import detect, split
 from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT
 from polylm.tasks.documents.sources import Piece, Source
@@ -17,7 +18,8 @@ from polylm.tasks.documents.sources import Piece, Source
 def piece_of(path, range_=None, **reading):
     format = detect(path)
     source = Source(path=str(path), **reading)
-    return Piece("source", path, format, range_ or split(path, format, 1 << 40)[0], source, "")
+    place = Place(str(path), path.name, path.stat().st_size, "")
+    return Piece("source", place, format, range_ or split(path, format, 1 << 40)[0], source)
 
 
 def read_all(piece, params):

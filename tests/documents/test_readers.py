@@ -95,9 +95,9 @@ def test_a_mapping_names_the_sources_fields(tmp_path):
 
 
 def test_one_field_may_fill_two_columns(tmp_path):
-    path = write(tmp_path, "x.jsonl", jsonl([{"text": "hello", "url": "u"}]))
+    path = write(tmp_path, "x.jsonl", jsonl([{"text": "hello", "url": "u:1"}]))
     good, _ = read_all(path, fields={"id": "url"})
-    assert (good[0]["id"], good[0]["url"], good[0]["extra"]) == ("u", "u", None)
+    assert (good[0]["id"], good[0]["url"], good[0]["extra"]) == ("u:1", "u:1", None)
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", "x.parquet"])
@@ -109,6 +109,15 @@ def test_a_wrong_text_field_is_one_error_that_lists_the_fields(tmp_path, name):
         write(tmp_path, name, jsonl([{"content": "a"}, {"docid": "b"}]))
     with pytest.raises(ValueError, match=r"text field 'text'; the fields found are content, docid; name the right one"):
         read_all(path)
+
+
+def test_a_wrong_field_of_another_column_of_a_table_is_an_error_too(tmp_path):
+    pq.write_table(pa.table({"text": ["a"], "docid": ["b"]}), tmp_path / "x.parquet")
+    write(tmp_path, "x.csv", "text,docid\na,b\n")
+    for name in ("x.parquet", "x.csv"):
+        with pytest.raises(ValueError, match=r"no column is called 'doc', .* for id; the fields found are text, docid"):
+            read_all(tmp_path / name, fields={"id": "doc"})
+        assert read_all(tmp_path / name, fields={"id": "docid"})[0][0]["id"] == "b"
 
 
 def test_a_mapping_of_an_unknown_column_is_an_error(tmp_path):
@@ -338,7 +347,7 @@ def test_reads_all_kinds_of_parquet_columns(tmp_path):
     assert [(row["unit"], row["offset"], row["reason"]) for row in bad] == [("row", 1, "'text' is null, not a string")]
     assert good[0]["id"] == "1"
     assert good[0]["date"] == "2024-05-06T07:08:09.000Z"
-    assert good[0]["licence"] == "CC0"
+    assert good[0]["licence"] == "CC0-1.0"
     assert good[0]["extra"] == '{"raw":"\\\\xffx","scores":[0.5]}'
     assert good[1]["extra"] is None
 
@@ -509,7 +518,7 @@ def test_a_warc_cut_anywhere_keeps_its_whole_records_and_reports_the_cut(tmp_pat
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.docx", b"PK", "the name does not say which format it has; known are .json .json.gz"),
+        ("x.docx", b"PK", "the name does not say which format it has; known are .arrow .csv .json"),
         ("x.jsonl", b"", "the file is empty"),
         ("x.jsonl", gzip.compress(b"{}", mtime=0), "the name says jsonl, but the content is gzip data"),
         ("x.jsonl.gz", b'{"text": "a"}', "the name says jsonl.gz, but it begins with"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from polylm.tasks.documents.ingest import IngestParams
-from polylm.tasks.documents.sources import Source, Sources, list_files
+from polylm.tasks.documents.sources import Source, Sources, list_local
 from polylm.tasks.keys import digest
 from polylm.tasks.store import Store
 
@@ -26,6 +26,10 @@ def pieces(store, split_bytes=1 << 30, **paths):
     return sources.pieces(IngestParams(split_bytes=split_bytes), store)
 
 
+def bases(path):
+    return [place.base for place in list_local("s", str(path))]
+
+
 def test_pieces_are_in_order_of_source_path_and_range(store, tmp_path):
     for name in ("b.jsonl", "a.jsonl", "deep/c.jsonl"):
         write(tmp_path / "many" / name)
@@ -41,15 +45,16 @@ def test_pieces_are_in_order_of_source_path_and_range(store, tmp_path):
 def test_a_source_is_a_file_a_folder_or_a_glob_without_what_is_hidden(tmp_path):
     for name in ("a.jsonl", "b.txt", ".hidden.jsonl", ".git/c.jsonl", "deep/d.jsonl"):
         write(tmp_path / name)
-    assert [path.name for path in list_files("s", str(tmp_path / "a.jsonl"))] == ["a.jsonl"]
-    assert [path.name for path in list_files("s", str(tmp_path))] == ["a.jsonl", "b.txt", "d.jsonl"]
-    assert [path.name for path in list_files("s", str(tmp_path / "*.jsonl"))] == ["a.jsonl"]
-    assert [path.name for path in list_files("s", str(tmp_path / "**/*.jsonl"))] == ["a.jsonl", "d.jsonl"]
+    assert bases(tmp_path / "a.jsonl") == ["a.jsonl"]
+    assert bases(tmp_path) == ["a.jsonl", "b.txt", "d.jsonl"]
+    assert bases(tmp_path / "*.jsonl") == ["a.jsonl"]
+    assert bases(tmp_path / "**/*.jsonl") == ["a.jsonl", "d.jsonl"]
+    assert bases(f"file://{tmp_path / 'a.jsonl'}".removeprefix("file://")) == ["a.jsonl"]
 
 
 def test_a_hidden_folder_above_a_source_hides_nothing(tmp_path):
     write(tmp_path / ".cache" / "a.jsonl")
-    assert len(list_files("s", str(tmp_path / ".cache"))) == 1
+    assert bases(tmp_path / ".cache") == ["a.jsonl"]
 
 
 def test_identity_is_content_and_how_it_is_read_and_no_path(store, tmp_path):
@@ -93,3 +98,50 @@ def test_an_empty_folder_and_an_empty_file_of_a_given_format_are_named(store, tm
 def test_a_source_has_no_fields_that_mean_nothing():
     with pytest.raises(ValueError, match="rolle"):
         Source(path="x", rolle="corpus")
+
+
+@pytest.fixture
+def told():
+    return []
+
+
+def noticed(store, path, told, **reading):
+    sources = Sources({"mine": Source(path=str(path), **reading)}, notice=told.append)
+    return [piece.place.name for piece in sources.pieces(IngestParams(), store)]
+
+
+def test_what_holds_no_documents_does_not_stop_a_folder_and_is_named_once(store, tmp_path, told):
+    folder = tmp_path / "inbox"
+    write(folder / "a.jsonl")
+    for name in ("NOTICE.md", "deep/README.txt", "LICENSE", "_SUCCESS", "model.bin", ".gitattributes"):
+        write(folder / name)
+    (folder / "part-2.jsonl").touch()
+    assert noticed(store, folder, told) == ["a.jsonl"]
+    assert told == [
+        "source mine: skipped, because they hold no documents: LICENSE, NOTICE.md, _SUCCESS, deep/README.txt, model.bin "
+        "and 1 more"
+    ]
+
+
+def test_a_folder_without_a_readable_file_is_an_error_that_lists_what_is_there(store, tmp_path, told):
+    write(tmp_path / "inbox" / "NOTICE.md")
+    write(tmp_path / "inbox" / "data.lance")
+    with pytest.raises(
+        ValueError, match=r"source mine: .*inbox has no file that can be read; found NOTICE.md, data.lance; known"
+    ):
+        noticed(store, tmp_path / "inbox", told)
+
+
+def test_a_file_that_is_named_is_read_whatever_it_is_called(store, tmp_path, told):
+    path = tmp_path / "README.txt"
+    path.write_text("a text")
+    assert noticed(store, path, told) == ["README.txt"]
+    assert told == []
+
+
+def test_a_given_format_reads_files_of_any_name(store, tmp_path, told):
+    write(tmp_path / "inbox" / "part-0001")
+    write(tmp_path / "inbox" / "part-0002.log")
+    assert noticed(store, tmp_path / "inbox", told, format="jsonl") == ["part-0001", "part-0002.log"]
+    with pytest.raises(ValueError, match=r"no format is called 'json'; there are jsonl"):
+        Source(path="x", format="json")

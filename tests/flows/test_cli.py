@@ -86,7 +86,9 @@ def test_a_field_that_does_not_exist_or_a_value_out_of_bounds(mistake, change, s
 def test_an_unknown_stage_lists_those_that_there_are(mistake, tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
     said = mistake("plan", "corpus", "--source", "a=a.jsonl", "--until", "celan", "--store", "store")
-    assert said.startswith("--until celan: no such stage; there are assign_split, choose_keepers, clean,")
+    assert said.startswith(
+        "--until celan: no such stage; there are assign_split, check_declared, choose_keepers, clean,"
+    )
 
 
 def test_a_recipe_without_sources_says_how_to_give_some(mistake):

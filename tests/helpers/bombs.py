@@ -6,8 +6,10 @@ makes the bomb that PATH's name says, reads it in this process and prints one li
 it unpacks to, documents and bad records as read and as expected, and by how much reading made the process grow.
 """
 
+import bz2
 import gzip
 import json
+import lzma
 import resource
 import sys
 from pathlib import Path
@@ -62,7 +64,28 @@ def rows(path, megabytes):
     return count * (MEGABYTE // 10), (count, 0)
 
 
-BOMBS = {"lines": lines, "one-line": one_line, "record": record, "rows": rows}
+def dump(path, megabytes):
+    """A page of that length in a dump, and one that is well after it."""
+    page = b"<page><title>T</title><ns>0</ns><revision><text>%s</text></revision></page>"
+    with bz2.open(path, "wb") as file:
+        file.write(b"<mediawiki>" + page[: page.index(b"%s")])
+        for _ in range(megabytes):
+            file.write(b"a" * MEGABYTE)
+        file.write(page[page.index(b"%s") + 2 :] + page % b"well" + b"</mediawiki>")
+    return megabytes * MEGABYTE, (1, 1)
+
+
+def table(path, megabytes):
+    """A quoted field without an end, and a record that is well after it."""
+    with lzma.open(path, "wb", preset=0) as file:
+        file.write(b'text,n\n"')
+        for _ in range(megabytes):
+            file.write(b"a" * MEGABYTE)
+        file.write(b"\nwell,1\n")
+    return megabytes * MEGABYTE, (1, 1)
+
+
+BOMBS = {"lines": lines, "one-line": one_line, "record": record, "rows": rows, "dump": dump, "table": table}
 
 
 def main():

@@ -6,15 +6,19 @@ runs a stretch of seeds in a process of its own, because native code can take th
 FOLDER/KIND.seed before it begins, and prints one line of JSON at its end.
 """
 
+import bz2
+import csv
 import gzip
 import io
 import json
+import lzma
 import random
 import resource
 import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +27,16 @@ import zstandard
 from polylm.tasks.documents.readers import detect, read, split
 
 WORDS = ["Haus", "été", "дом", "บ้าน", "家", "집", "😀", "a\tb", '"quoted"', "<b>", "x" * 300]
+MARKUP = [
+    "[[Haus|Häuser]]",
+    "{{Vorlage|a=b}}",
+    "{|\n|x\n|}",
+    "[[Datei:x.jpg|thumb]]",
+    "'''fett'''",
+    "[[",
+    "{{{{",
+    "<ref>x</ref>",
+]
 LOST = "damaged Parquet"  # how the bad record begins that stands for many rows
 SMALL, LARGE = 4_000, 1 << 20  # bytes that a record may have
 
@@ -65,7 +79,49 @@ def build_parquet(rng, rows=120, group=30):
     return [buffer.getvalue()]
 
 
+def build_csv(rng):
+    """A table with quotes, separators and line ends in its fields, and records of one line."""
+    rows = [["id", "text"]] + [
+        [i, text + rng.choice(["", ", and", '\n"more"'])] for i, text in enumerate(texts(rng, 30))
+    ]
+    buffers = [io.StringIO(newline="") for _ in rows]
+    for buffer, row in zip(buffers, rows, strict=True):
+        csv.writer(buffer, lineterminator="\n").writerow(row)
+    return [buffer.getvalue().encode() for buffer in buffers]
+
+
+def build_tsv(rng):
+    """A table whose records are lines."""
+    return [b"id\ttext\n"] + [f"{i}\t{text.replace(chr(9), ' ')}\n".encode() for i, text in enumerate(texts(rng, 30))]
+
+
+def build_xml(rng):
+    """A dump of articles, talk pages and redirects."""
+    pages = [
+        f"<page><title>T {i}</title><ns>{rng.choice([0, 0, 0, 1])}</ns><id>{i}</id>{rng.choice(['', '', '<redirect/>'])}"
+        f"<revision><id>{i}</id><text>{escape(text)} {rng.choice(MARKUP)}</text></revision></page>\n".encode()
+        for i, text in enumerate(texts(rng, 20))
+    ]
+    head = b'<mediawiki xml:lang="de"><siteinfo><base>https://de.example/wiki/Start</base></siteinfo>\n'
+    return [head, *pages, b"</mediawiki>\n"]
+
+
+def build_arrow(rng):
+    """A stream or a file of record batches; the whole file is the record."""
+    buffer = io.BytesIO()
+    table = pa.table({"text": texts(rng, 120), "n": range(120), "l": [[i] * (i % 3) for i in range(120)]})
+    new = rng.choice([pa.ipc.new_file, pa.ipc.new_stream])
+    options = pa.ipc.IpcWriteOptions(compression=rng.choice([None, "zstd", "lz4"]))
+    with new(buffer, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=30)
+    return [buffer.getvalue()]
+
+
 BUILDERS = {
+    "csv": build_csv,
+    "tsv": build_tsv,
+    "xml": build_xml,
+    "arrow": build_arrow,
     "jsonl": build_jsonl,
     "txt": build_text,
     "wet": build_wet,
@@ -220,7 +276,8 @@ class Case:
 def make_case(kind, seed, folder):
     """Build and damage one file."""
     rng = random.Random(f"{kind} {seed}")
-    suffix = "" if kind == "parquet" else rng.choice(["", "", "gz"] + (["zst"] if kind in ("jsonl", "txt") else []))
+    more = ["zst", "bz2", "xz"] if kind in ("jsonl", "txt", "csv", "tsv", "xml") else []
+    suffix = "" if kind in ("parquet", "arrow") else rng.choice(["", "", "gz", *more])
     records, damage = BUILDERS[kind](rng), rng.choice(DAMAGES)
     before = suffix == "" or rng.random() < 0.5
     data = damage(rng, b"".join(records)) if before else b"".join(records)
@@ -278,6 +335,13 @@ def check(case, good, bad):
         check_rows(case, good, bad)
     elif case.kind in ("wet", "warc"):
         check_records(case, good, bad)
+    elif case.kind == "xml":
+        check_pages(case, good, bad)
+    elif case.kind == "csv":
+        check_table(case, good, bad)
+    elif case.kind == "tsv" and case.data is not None:
+        lines = count_lines(case.data, case.limit)
+        assert len(good) + len(bad) in (lines - 1, lines), (len(good), len(bad), lines)
     elif case.data is not None and (case.kind == "jsonl" or case.options["documents"] == "line"):
         lines = count_lines(case.data, case.limit)
         assert len(good) + len(bad) == lines, (len(good), len(bad), lines)
@@ -291,6 +355,22 @@ def check_records(case, good, bad):
         assert len(good) >= len(case.records) - lost - 1, (len(good), lost, bad)
     if case.damage not in {harm.__name__ for harm in TAKES_RECORDS}:
         assert len(good) >= len(case.records) or bad
+
+
+def check_pages(case, good, bad):
+    """Articles that the damage did not touch are read, but for one that a broken tag took along."""
+    if case.data is not None and case.limit > SMALL:
+        articles = [page for page in case.records[1:-1] if b"<ns>0" in page and b"<redirect" not in page]
+        whole = sum(page.strip() in case.data for page in articles)
+        assert len(good) >= whole - 1, (len(good), whole, bad)
+
+
+def check_table(case, good, bad):
+    """Records that the damage did not touch are read, but for the lines that a stray quote makes unsure."""
+    if case.data is not None and case.limit > SMALL:
+        whole = sum(record in case.data for record in case.records[1:])
+        assert len(good) + len(bad) >= whole // 2, (len(good), bad)
+        assert len(good) + len(bad) <= count_lines(case.data, case.limit)
 
 
 def check_rows(case, good, bad):
@@ -311,7 +391,8 @@ def compress(data, suffix, records=None):
     """Compress as one stream, or (WARC as it is in the wild) each record alone."""
     if suffix == "gz":
         return b"".join(gzip.compress(piece, mtime=0) for piece in (records or [data]))
-    return zstandard.compress(data) if suffix == "zst" else data
+    packers = {"zst": zstandard.compress, "bz2": bz2.compress, "xz": lzma.compress}
+    return packers[suffix](data) if suffix else data
 
 
 def _warc_record(kind, block, media):

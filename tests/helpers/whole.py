@@ -150,6 +150,18 @@ def copy_store(source, target):
         shutil.copytree(source / name, target / name, copy_function=os.link)
 
 
+ASKED_FOR = {  # stages that a recipe has only where it asks for them
+    "check_declared",
+    "count_lines",
+    "filter_urls",
+    "measure_line_languages",
+    "read_declared",
+    "score_with_model",
+    "set_aside_references",
+    "train_score_head",
+}
+
+
 def contents(store, *, without=()):
     """Keys and digests of all that is in a store's files; logs, which say how it went, are left out."""
     return {

@@ -22,20 +22,12 @@ from hypothesis import strategies as st
 from polylm.kernels.text_statistics import measure
 from polylm.kernels.unicode_classes import NOT_PUNCTUATION, TERMINAL, tables
 from polylm.kernels.words import Spans, segment
-from polylm.tasks.corpus.rule_sets import (
-    FINEWEB_QUALITY,
-    GOPHER_QUALITY,
-    REPETITION,
-    SIDES,
-    RuleSet,
-    bound,
-    languages,
-    rule_set,
-    rules,
-)
+from polylm.tasks.corpus.rule_sets import RuleSet, languages, rule_set
+from polylm.tasks.corpus.text_rules import FINEWEB_QUALITY, GOPHER_QUALITY, REPETITION, RULES, bound, judged
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 GOLDENS = SHARED / "goldens" / "filters.jsonl.gz"
+NAMES = [*REPETITION, *FINEWEB_QUALITY, *GOPHER_QUALITY]
 FILTERS = {"gopher_repetition": REPETITION, "fineweb_quality": FINEWEB_QUALITY, "gopher_quality": GOPHER_QUALITY}
 
 
@@ -43,9 +35,9 @@ def reasons(texts: list[str], spans: Spans, chosen: RuleSet, names: list[str]) -
     """The first broken rule of every text, among `names`."""
     columns = {k: v.astype(np.float64) for k, v in measure(pa.array(texts), spans, chosen.stop_words).items()}
     thresholds = {k: np.full(len(texts), math.nan if v is None else v) for k, v in chosen.thresholds.items()}
-    judged = rules(columns, thresholds)
-    assert not any(np.isnan(value).any() for value, _, _ in judged.values())
-    broken = {n: value < edge if side == "min" else value > edge for n, (value, side, edge) in judged.items()}
+    answers = judged(columns, thresholds, names)
+    assert not any(np.isnan(value).any() for value, _, _ in answers.values())
+    broken = {n: value < edge if side == "min" else value > edge for n, (value, side, edge) in answers.items()}
     return [next((n for n in names if broken[n][row]), None) for row in range(len(texts))]
 
 
@@ -95,7 +87,7 @@ def test_verdicts_and_reasons_are_datatroves_on_its_own_words():
     for language, rows in documents.items():
         texts, spans = [text for _, text, _ in rows], spans_of([words for _, _, words in rows])
         for profile in rows[0][0]["verdicts"]:
-            chosen = rule_set("en" if profile == "default" else language, published=True)
+            chosen = rule_set("fineweb", "en") if profile == "default" else rule_set("fineweb2", language)
             for name, names in FILTERS.items():
                 for (record, text, _), reason in zip(rows, reasons(texts, spans, chosen, names), strict=True):
                     # datatrove's repetition filter calls the empty text empty; ours leaves that to FineWeb's rule.
@@ -174,7 +166,7 @@ def gopher_quality(text: str, words: list[str], limits: dict[str, float], stop_w
         "gopher_enough_stop_words": len(set(stop_words) & set(words)),
     }
     for rule, value in values.items():
-        if value < limits[rule] if SIDES[rule] == "min" else value > limits[rule]:
+        if value < limits[rule] if RULES[rule].side == "min" else value > limits[rule]:
             return rule
     return None
 
@@ -241,10 +233,10 @@ FIRST_BROKEN = {
 }
 
 
-def first_broken(text: str, language: str, *, published: bool = False) -> tuple[str | None, str | None]:
+def first_broken(text: str, language: str) -> tuple[str | None, str | None]:
     """Our reason and the reference's."""
-    spans, chosen = segment(pa.array([text]), language), rule_set(language, published=published)
-    return reasons([text], spans, chosen, list(SIDES))[0], reference(text, segmented(spans)[0], chosen)
+    spans, chosen = segment(pa.array([text]), language), rule_set("polylm", language)
+    return reasons([text], spans, chosen, NAMES)[0], reference(text, segmented(spans)[0], chosen)
 
 
 def test_good_prose_breaks_no_rule():
@@ -280,45 +272,45 @@ TEXTS = st.lists(st.sampled_from(PIECES), max_size=60).map("".join)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.sampled_from([*languages(), "sv"]))
 def test_any_text_gets_the_reason_of_the_slow_filters(texts, language):
     spaced = "en" if language in ("ja", "th", "zh") else language  # any words will do, and these cost least
-    spans, chosen = segment(pa.array(texts), spaced), rule_set(language)
+    spans, chosen = segment(pa.array(texts), spaced), rule_set("polylm", language)
     slow = [reference(text, words, chosen) for text, words in zip(texts, segmented(spans), strict=True)]
-    assert reasons(texts, spans, chosen, list(SIDES)) == slow
+    assert reasons(texts, spans, chosen, NAMES) == slow
 
 
 def test_every_threshold_has_a_source_and_every_language_stop_words():
     for language in languages():
-        chosen = rule_set(language)
-        assert list(chosen.thresholds) == list(chosen.sources) == list(SIDES)
+        chosen = rule_set("polylm", language)
+        assert list(chosen.thresholds) == list(chosen.sources) == NAMES
         assert all(chosen.sources.values())
         assert len(chosen.stop_words) >= 8
 
 
 def test_rules_that_fineweb2_leaves_void_are_off():
-    assert rule_set("de").thresholds["line_punct_ratio"] is None
-    assert rule_set("de").thresholds["gopher_below_avg_threshold"] is None
-    assert rule_set("zh").thresholds["gopher_below_avg_threshold"] is None
-    assert rule_set("fr").thresholds["dup_para_frac"] is None
-    assert rule_set("fr").thresholds["short_line_ratio"] is None
-    assert rule_set("fr").thresholds["gopher_below_avg_threshold"] == 2
-    assert "void" in rule_set("th").sources["line_punct_ratio"]
+    assert rule_set("polylm", "de").thresholds["line_punct_ratio"] is None
+    assert rule_set("polylm", "de").thresholds["gopher_below_avg_threshold"] is None
+    assert rule_set("polylm", "zh").thresholds["gopher_below_avg_threshold"] is None
+    assert rule_set("polylm", "fr").thresholds["dup_para_frac"] is None
+    assert rule_set("polylm", "fr").thresholds["short_line_ratio"] is None
+    assert rule_set("polylm", "fr").thresholds["gopher_below_avg_threshold"] == 2
+    assert "void" in rule_set("polylm", "th").sources["line_punct_ratio"]
 
 
 def test_an_unknown_language_has_fineweb_without_stop_words():
-    swedish, english = rule_set("sv"), rule_set("en")
+    swedish, english = rule_set("polylm", "sv"), rule_set("polylm", "en")
     assert swedish.thresholds == english.thresholds | {"gopher_enough_stop_words": None}
     assert swedish.stop_words == []
 
 
 def test_korean_stop_words_are_off_because_particles_do_not_stand_alone():
-    assert rule_set("ko").thresholds["gopher_enough_stop_words"] is None
-    assert rule_set("ko", published=True).thresholds["gopher_enough_stop_words"] == 2
+    assert rule_set("polylm", "ko").thresholds["gopher_enough_stop_words"] is None
+    assert rule_set("fineweb2", "ko").thresholds["gopher_enough_stop_words"] == 2
 
 
 def test_a_count_that_is_missing_leaves_its_rules_without_a_value():
     columns = {k: v.astype(float) for k, v in measure(pa.array(["", "a"]), spans_of([[], ["a"]]), []).items()}
     columns["words"][0] = columns["newlines"][1] = math.nan
-    thresholds = {k: np.full(2, bound(k, v)) for k, v in rule_set("en").thresholds.items()}
-    unjudged = {k: np.isnan(value).tolist() for k, (value, _, _) in rules(columns, thresholds).items()}
+    thresholds = {k: np.full(2, bound(k, v)) for k, v in rule_set("polylm", "en").thresholds.items()}
+    unjudged = {k: np.isnan(value).tolist() for k, (value, _, _) in judged(columns, thresholds, NAMES).items()}
     assert unjudged["list_ratio"] == [True, True]
     assert unjudged["gopher_below_alpha_threshold"] == [True, False]
     assert unjudged["gopher_short_doc"] == [False, False]

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from polylm.kernels.c4_documents import COUNTS, count_lines
 from polylm.kernels.c4_lines import COLUMNS, judge_lines
+from polylm.kernels.unicode_classes import TERMINAL, flags_of, tables
+from polylm.kernels.words import text_buffers
 
 CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 POLICIES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
@@ -77,6 +80,60 @@ def kept(text, *, terminal=True):
 @example(["", "\n", "[citation needed][citation needed]", "[1] [2] [3]", "a b c.\n[1] [2] [3].\n"], False)
 def test_any_text_has_the_counts_and_lines_of_the_slow_rules(texts, terminal):
     assert judged(texts, terminal=terminal) == [slow(text, terminal=terminal) for text in texts]
+
+
+def ends_sentences(character):
+    return bool(flags_of.py_func(ord(character), *tables()) & TERMINAL)
+
+
+def sentences(line):
+    """A slow count: cut behind a run of marks and closing quotes where white space or the end follows, or it is wide."""
+    count, begun, at = 0, 0, 0
+    while at < len(line):
+        mark = line[at]
+        at += 1
+        if not ends_sentences(mark):
+            continue
+        while at < len(line) and (ends_sentences(line[at]) or line[at] in "\"')]»’”」』）"):
+            at += 1
+        if at == len(line) or line[at].isspace() or ord(mark) >= 0x3000:
+            count, begun = count + 1, at
+    return count + (begun < len(line))
+
+
+def counted(texts):
+    rows = count_lines(*text_buffers(pa.array(texts, pa.string())))
+    return [dict(zip(COUNTS, row, strict=True)) for row in rows.tolist()]
+
+
+@settings(deadline=None)
+@given(st.lists(TEXTS, max_size=4))
+@example(["One two three. Four five (six)! {\n", "terms of use.", "a b c uses cookies and java script lorem ipsum. d"])
+@example(
+    ["kookies and privacy policy of ours.", "lorem ipsum dolor.", "use cookies a b", "He said: “No.” Then he left."]
+)
+def test_counts_for_documents_are_those_of_the_lines_with_and_without_ends(texts):
+    for found, text in zip(counted(texts), texts, strict=True):
+        for prefix, terminal in (("c4_", True), ("c4_any_", False)):
+            counts, kept = slow(text, terminal=terminal)
+            assert found[f"{prefix}lorem_lines"] == counts["c4_lorem_lines"]
+            assert found[f"{prefix}bracket_lines"] == counts["c4_bracket_lines"]
+            assert found[f"{prefix}sentences"] == sum(map(sentences, kept.split("\n"))) * bool(counts["c4_kept_lines"])
+            assert found["c4_paragraphs"] == counts["c4_paragraphs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("One two three. Four, 5.5 of them! “Six?” he asked", 4),
+        ("今天天气很好。我们去公园吧！你觉得 怎么样？ 好的", 4),
+        ("A line of words without an end\nand one more of them", 2),
+        ("Ещё одно предложение. И второе…", 2),
+        ("यह एक वाक्य है। यह दूसरा वाक्य है।", 2),
+    ],
+)
+def test_sentences_are_counted_in_several_scripts(text, number):
+    assert counted([text])[0]["c4_any_sentences"] == number
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from polylm.kernels import c4_documents, character_statistics
 from polylm.kernels.text_statistics import COLUMNS, measure, measure_language
 from polylm.kernels.unicode_classes import NOT_PUNCTUATION, TERMINAL, tables
 from polylm.kernels.words import Spans, segment
@@ -47,6 +48,11 @@ def duplicate_gram_chars(words: list[str], n: int) -> int:
         at += n if gram in seen else 1
         seen.add(gram)
     return chars
+
+
+def repeated_word_grams(words: list[str], n: int) -> int:
+    grams = Counter(" ".join(words[i : i + n]) for i in range(len(words) - n + 1))
+    return sum(count for count in grams.values() if count > 1)
 
 
 def flags_in(character: str) -> int:
@@ -88,8 +94,11 @@ def word_counts(words: list[str]) -> dict[str, int]:
         "nonsymbol_word_chars": sum(map(len, nonsymbol)),
         "alpha_words": sum(any(c.isalpha() for c in word) for word in words),
         "stop_words": len({"the", "of", "в"} & set(words)),
+        "stop_word_occurrences": sum(word in ("the", "of", "в") for word in words),
         **{f"top_{n}_gram_chars": top_gram_chars(words, n) for n in (2, 3, 4)},
         **{f"duplicate_{n}_gram_chars": duplicate_gram_chars(words, n) for n in range(5, 11)},
+        "word_grams": max(len(words) - 4, 0),
+        "repeated_word_grams": repeated_word_grams(words, 5),
     }
 
 
@@ -134,7 +143,15 @@ def test_counts_of_words_equal_slow_ones(documents):
 
 
 def test_every_column_has_a_slow_reference():
-    assert set(line_counts("")) | set(word_counts([])) == set(COLUMNS)
+    elsewhere = {*character_statistics.COLUMNS, *c4_documents.COUNTS}  # their own tests have theirs
+    assert set(line_counts("")) | set(word_counts([])) | elsewhere == set(COLUMNS)
+
+
+def test_words_in_a_row_are_seven_in_urdu():
+    words = [["یہ", "ہے", "a", "b", "c", "d", "e", "f"] * 2]
+    five, seven = (measure(pa.array([""]), spans_of(words), [], language) for language in ("en", "ur"))
+    assert five["repeated_word_grams"][0] == repeated_word_grams(words[0], 5) == 8
+    assert seven["repeated_word_grams"][0] == repeated_word_grams(words[0], 7) == 4
 
 
 def test_documents_of_every_table_size_are_counted_alike():

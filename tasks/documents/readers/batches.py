@@ -33,6 +33,7 @@ class Options:
     batch_rows: int
     batch_bytes: int
     max_record_bytes: int
+    extract: str = "resiliparse"
 
 
 @dataclass

@@ -6,28 +6,33 @@ from pathlib import Path
 
 from polylm.tasks.documents.readers.streams import Damaged, chunks, compression
 
-SUFFIXES = {
+_NAMES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
-    ".jsonl.gz": "jsonl.gz",
-    ".ndjson.gz": "jsonl.gz",
-    ".json.gz": "jsonl.gz",
-    ".jsonl.zst": "jsonl.zst",
-    ".ndjson.zst": "jsonl.zst",
-    ".json.zst": "jsonl.zst",
-    ".parquet": "parquet",
     ".txt": "text",
-    ".txt.gz": "text.gz",
-    ".txt.zst": "text.zst",
+    ".csv": "csv",
+    ".tsv": "tsv",
     ".warc": "warc",
-    ".warc.gz": "warc.gz",
     ".wet": "warc",
-    ".wet.gz": "warc.gz",
+    ".xml": "wikipedia",
+}
+_COMPRESSIONS = ("", ".gz", ".zst", ".bz2", ".xz")
+SUFFIXES = {name + packed: format + packed for name, format in _NAMES.items() for packed in _COMPRESSIONS} | {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
 }
 FORMATS = tuple(dict.fromkeys(SUFFIXES.values()))
+KNOWN = f"{' '.join(sorted([*_NAMES, '.parquet', '.arrow']))}, most of them with {' '.join(_COMPRESSIONS[1:])} too"
+_LONGEST_FIRST = sorted(SUFFIXES, key=len, reverse=True)
 
-_MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd", "parquet": b"PAR1"}
+_MAGIC = {
+    "gz": b"\x1f\x8b",
+    "zst": b"\x28\xb5\x2f\xfd",
+    "bz2": b"BZh",
+    "xz": b"\xfd7zXZ\0",
+    "parquet": b"PAR1",
+}
 _OTHERS = {
     b"\x1f\x8b": "gzip data",
     b"\x28\xb5\x2f\xfd": "zstd data",
@@ -51,7 +56,15 @@ def detect(path: Path | str) -> str:
     otherwise, UTF-16, a Parquet without its footer, one JSON array.
     """
     path = Path(path)
-    format = _by_name(path)
+    format = by_name(path.name)
+    if format is None:
+        raise ValueError(f"{path}: the name does not say which format it has; known are {KNOWN}")
+    check(path, format)
+    return format
+
+
+def check(path: Path, format: str) -> None:
+    """Raise ValueError where a file's content contradicts its format."""
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "is not a regular file" if path.exists() else "does not exist"
         raise ValueError(f"{path}: expected a {format} file, but it {found}")
@@ -62,19 +75,14 @@ def detect(path: Path | str) -> str:
     _check_magic(path, format, head)
     if format == "parquet":
         _check_footer(path)
-        return format
-    content = _first_bytes(chunks(path, format)) if compression(format) else head
-    _check_text(path, format, content)
-    return format
+    elif format != "arrow":
+        _check_text(path, format, _first_bytes(chunks(path, format)) if compression(format) else head)
 
 
-def _by_name(path: Path) -> str:
-    """The format that a file's name promises."""
-    name = path.name.lower()
-    for suffix in sorted(SUFFIXES, key=len, reverse=True):
-        if name.endswith(suffix):
-            return SUFFIXES[suffix]
-    raise ValueError(f"{path}: the name does not say which format it has; known are {' '.join(sorted(SUFFIXES))}")
+def by_name(name: str) -> str | None:
+    """The format that a file's name promises; None where it says nothing."""
+    lower = name.lower()
+    return next((SUFFIXES[suffix] for suffix in _LONGEST_FIRST if lower.endswith(suffix)), None)
 
 
 def _check_magic(path: Path, format: str, head: bytes) -> None:

@@ -18,6 +18,7 @@ _END_OF_HEADER = re.compile(rb"\r?\n\r?\n")
 _RECORD = b"WARC/1."
 _NEXT_RECORD = b"\r\n\r\n" + _RECORD
 _GZIP_MEMBER = b"\x1f\x8b\x08"
+_LOOK_AHEAD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,71 @@ class Frame:
     problem: str | None = None
 
 
-def frames(path: Path, format: str, limit: int) -> Iterator[Frame]:
-    """Yield all records of a file; after damaged gzip data, go on at the next member that holds a record."""
-    start: int | None = 0
-    offset = 0
-    while start is not None:
-        stream = _Stream(chunks(path, format, start), offset)
+def frames(path: Path, format: str, limit: int, start: int = 0, stop: int | None = None) -> Iterator[Frame]:
+    """Yield the records of a file that start from `start` up to `stop`, bytes of the file; all by default.
+
+    After damaged gzip data it goes on at the next member that holds a record. Where a range begins is found by looking for
+    a record, so of gzip a frame's offset counts from there.
+    """
+    at = _border(path, format, start)
+    end = None if stop is None else _border(path, format, stop)
+    offset = at or 0 if format == "warc" else 0
+    while at is not None:
+        stream = _Stream(chunks(path, format, at, end), offset)
         yield from _frames_to_damage(stream, limit)
         if stream.damage is None:
             return
-        offset, start = stream.offset, _next_member(path, stream.damage.resume + 1)
+        offset, at = stream.offset, _next_member(path, stream.damage.resume + 1)
+        if at is not None and end is not None and at >= end:
+            return
+
+
+def can_split(path: Path) -> bool:
+    """Is every record of a .warc.gz a gzip member of its own? (Another one begins early in the file.)"""
+    return _next_member(path, 1, _LOOK_AHEAD_BYTES) is not None
+
+
+def _border(path: Path, format: str, position: int) -> int | None:
+    """Where the first record at or after a position starts, in bytes of the file; None where there is none."""
+    if position == 0:
+        return 0
+    if position >= path.stat().st_size or format not in ("warc", "warc.gz"):
+        return None
+    return _next_record(path, position) if format == "warc" else _next_member(path, position)
+
+
+def _next_record(path: Path, after: int) -> int | None:
+    """Where a record starts, after which another one does, as its length says, or the file ends."""
+    lead = len(_NEXT_RECORD) - len(_RECORD)
+    with path.open("rb") as file:
+        position = max(0, after - lead)
+        file.seek(position)
+        held = b""
+        while data := file.read(1 << 20):
+            held += data
+            for match in re.finditer(re.escape(_NEXT_RECORD), held):
+                if _is_record(path, position + match.start() + lead):
+                    return position + match.start() + lead
+            kept = held[-len(_NEXT_RECORD) :]
+            held, position = kept, position + len(held) - len(kept)
+    return None
+
+
+def _is_record(path: Path, start: int) -> bool:
+    """Does a whole record start here? A page may hold what looks like the beginning of one."""
+    with path.open("rb") as file:
+        file.seek(start)
+        head = file.read(_MAX_HEADER_BYTES)
+        blank = _END_OF_HEADER.search(head)
+        length = _headers(head[: blank.end()]).get("content-length", "") if blank else ""
+        if blank is None or not (length.isascii() and length.isdigit() and len(length) < 16):
+            return False
+        end, size = start + blank.end() + int(length), path.stat().st_size
+        if end > size:
+            return False
+        file.seek(end)
+        following = file.read(len(_NEXT_RECORD))
+    return following == _NEXT_RECORD or (end + len(following) == size and not following.strip(b"\r\n"))
 
 
 def _frames_to_damage(stream: "_Stream", limit: int) -> Iterator[Frame]:
@@ -100,12 +156,12 @@ def _headers(head: bytes) -> dict[str, str]:
     }
 
 
-def _next_member(path: Path, after: int) -> int | None:
-    """Where the next gzip member that begins with a WARC record starts, in bytes of the file."""
+def _next_member(path: Path, after: int, most: int | None = None) -> int | None:
+    """Where the next gzip member that begins with a WARC record starts, in bytes of the file, within `most` bytes."""
     with path.open("rb") as file:
         file.seek(after)
         held, position = b"", after
-        while data := file.read(1 << 20):
+        while (data := file.read(1 << 20)) and (most is None or position < after + most):
             held += data
             for match in re.finditer(re.escape(_GZIP_MEMBER), held):
                 if _begins_record(path, position + match.start()):

@@ -8,20 +8,21 @@ from fastwarc.warc import WarcRecord
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.encoding import detect_encoding, map_encoding_to_html5
 
-from polylm.tasks.documents.readers.batches import Batch, Collector, Options
+from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range
 from polylm.tasks.documents.readers.frames import Frame, frames
 from polylm.tasks.documents.schema import BadRecord, FieldMap, decode, too_long
 
+EXTRACTORS = ("resiliparse", "trafilatura")
 _COLUMNS = FieldMap.of(None)
 _HTML = ("text/html", "application/xhtml+xml")
 _NO_TEXT = ("warcinfo", "request", "metadata", "revisit", "resource", "continuation")
 _LANGUAGE = "WARC-Identified-Content-Language"
 
 
-def read_warc(path: Path, format: str, options: Options) -> Iterator[Batch]:
+def read_warc(path: Path, format: str, range_: Range, options: Options) -> Iterator[Batch]:
     """Read the responses with HTML, main content only, and the conversions (WET); other kinds of records are no documents."""
     out = Collector(path, options)
-    for frame in frames(path, format, options.max_record_bytes):
+    for frame in frames(path, format, options.max_record_bytes, range_.start, range_.stop):
         _collect(frame, out)
         if out.is_full:
             yield out.flush()
@@ -39,7 +40,7 @@ def _collect(frame: Frame, out: Collector) -> None:
             raise BadRecord(frame.problem)
         if kind not in ("response", "conversion"):
             raise BadRecord(f"unknown WARC-Type {kind[:40]!r}")
-        text = decode(frame.block) if kind == "conversion" else _page(frame, out.options.max_record_bytes)
+        text = decode(frame.block) if kind == "conversion" else _page(frame, out.options)
         out.add(_COLUMNS.row(_record(text, frame.headers)), len(text))
     except BadRecord as bad:
         out.reject(frame.offset, str(bad), frame.head)
@@ -56,8 +57,9 @@ def _record(text: str, headers: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _page(frame: Frame, limit: int) -> str:
+def _page(frame: Frame, options: Options) -> str:
     """The main content of the HTML page in a response."""
+    limit = options.max_record_bytes
     try:
         http = WarcRecord.from_bytes(frame.head + frame.block)
         if not http.is_http:
@@ -76,7 +78,21 @@ def _page(frame: Frame, limit: int) -> str:
         raise BadRecord(f"broken HTTP message: {error}") from error
     if len(body) > limit:
         raise BadRecord(too_long(limit))
-    return str(extract_plain_text(_decode_page(body, http.http_charset), main_content=True, alt_texts=False))
+    page = _decode_page(body, http.http_charset)
+    if options.extract == "trafilatura":
+        return _carefully(page)
+    return str(extract_plain_text(page, main_content=True, alt_texts=False))
+
+
+def _carefully(page: str) -> str:
+    """Trafilatura's text: less boilerplate and more of it lost, at 20 to 50 times the price; its settings are FineWeb's."""
+    import trafilatura  # costs a second, and only the careful choice needs it
+
+    try:
+        found = trafilatura.extract(page, favor_precision=True, include_comments=False, deduplicate=False)
+    except (ValueError, RecursionError, AssertionError) as error:  # of lxml, for pages that it cannot hold
+        raise BadRecord(f"html that cannot be parsed: {type(error).__name__}") from error
+    return found or ""
 
 
 def _decode_page(body: bytes, charset: str | None) -> str:

@@ -1,0 +1,213 @@
+"""Documents from addresses that nobody wants, or that do not want to be taken: lists of domains, words and opt-outs.
+
+A list is an adopted file, known by its digest, so that a new edition of it re-runs this gate and what stands on its verdicts,
+and nothing else: an opt-out works backwards. The reason of a rejected document names the list, its value the entry.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import Field as Plain
+
+from polylm.tasks.rules import Rules, one_of
+from polylm.tasks.run import File
+from polylm.tasks.stage import Field, Params, Rows, StageError, gate
+
+Match: TypeAlias = Callable[
+    [str, str, str], str | None
+]  # host, path with query, whole address -> the entry that matches
+_FREE = ""  # the value of an address that no entry matches
+_WORD = re.compile(r"[^\W_]+")
+_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_FIELD = re.compile(r"([A-Za-z-]+)\s*:\s*(.*)")
+
+
+class UrlList(BaseModel):
+    """One list of addresses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Plain(pattern="^[a-z][a-z0-9_]*$", description="The reason of those that it rejects.")
+    kind: Literal["domains", "words", "opt-out"] = Plain(
+        description="Domains, one a line; words of addresses; or the rules of robots.txt under `Host:` lines."
+    )
+    file: File = Plain(description="The adopted file, by name and digest.")
+
+
+class UrlParams(Params):
+    lists: tuple[UrlList, ...] = Field(
+        (), description="Lists of domains, words and opt-outs; the first that matches wins."
+    )
+
+    @field_validator("lists")
+    @classmethod
+    def _have_own_names(cls, lists: tuple[UrlList, ...]) -> tuple[UrlList, ...]:
+        names = [one.name for one in lists]
+        if len(set(names)) < len(names):
+            raise ValueError(f"lists have the same name: {', '.join(sorted(names))}")
+        return lists
+
+
+@gate(reads=["url"], version=1)
+def filter_urls(rows: Rows, params: UrlParams, *lists: Path) -> Rules:
+    """Reject documents whose address is on a list; one without an address is not judged."""
+    if len(lists) != len(params.lists):
+        raise StageError(f"filter_urls: {len(params.lists)} lists in its params, {len(lists)} adopted files")
+    urls = rows["url"]
+    names = urls.dictionary.to_pylist()
+    found = {}
+    for one, path in zip(params.lists, lists, strict=True):
+        match = load_list(str(path), one.kind)
+        entries = pa.array([_entry(name, match) for name in names], pa.string())
+        found[one.name] = one_of(entries.take(urls.indices).dictionary_encode(), (_FREE,))
+    return found
+
+
+@lru_cache(maxsize=8)  # once a process; a list of a million domains takes 100 MB
+def load_list(path: str, kind: str) -> Match:
+    """The function that finds an address's entry; ValueError names the line that is none of its kind."""
+    readers: dict[str, Callable[[Path], Match]] = {
+        "domains": _Domains.read,
+        "words": _Words.read,
+        "opt-out": _OptOuts.read,
+    }
+    return readers[kind](Path(path))
+
+
+def _entry(url: str, match: Match) -> str:
+    """The entry that matches an address, or nothing."""
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").rstrip(".")
+    except ValueError:
+        return _FREE
+    path = parts.path or "/"
+    return match(host, f"{path}?{parts.query}" if parts.query else path, url) or _FREE
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and content of the lines that say something; # begins a comment."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: a list is UTF-8 text, but byte {error.start} is none") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        said = re.sub(r"(^|\s)#.*", "", line).strip()
+        if said:
+            yield number, said
+
+
+def _domain(text: str, path: Path, number: int) -> str:
+    """A domain as addresses have it: in lower case and ASCII."""
+    try:
+        name = text.strip().lower().removeprefix("*.").strip(".").encode("idna").decode()
+    except UnicodeError:
+        name = ""
+    if not _HOST.fullmatch(name):
+        raise ValueError(f"{path.name}, line {number}: expected a domain such as example.org, found {text[:60]!r}")
+    return name
+
+
+@dataclass(frozen=True)
+class _Domains:
+    """A domain and all under it; lines of a hosts file (`0.0.0.0 example.org`) will do."""
+
+    names: frozenset[str]
+
+    @classmethod
+    def read(cls, path: Path) -> "_Domains":
+        return cls(frozenset(_domain(said.split()[-1], path, number) for number, said in _lines(path)))
+
+    def __call__(self, host: str, path: str, url: str) -> str | None:
+        while host:
+            if host in self.names:
+                return host
+            host = host.partition(".")[2]
+        return None
+
+
+@dataclass(frozen=True)
+class _Words:
+    """Words between punctuation, in any case; a line of several words is matched where they stand together."""
+
+    phrases: Mapping[str, tuple[tuple[str, ...], ...]]  # by their first word
+
+    @classmethod
+    def read(cls, path: Path) -> "_Words":
+        phrases: dict[str, list[tuple[str, ...]]] = {}
+        for number, said in _lines(path):
+            words = tuple(_WORD.findall(said.lower()))
+            if not words:
+                raise ValueError(f"{path.name}, line {number}: expected words, found {said[:60]!r}")
+            phrases.setdefault(words[0], []).append(words)
+        return cls({first: tuple(several) for first, several in phrases.items()})
+
+    def __call__(self, host: str, path: str, url: str) -> str | None:
+        words = _WORD.findall(f"{host} {unquote(path)}".lower())
+        for at, word in enumerate(words):
+            for phrase in self.phrases.get(word, ()):
+                if tuple(words[at : at + len(phrase)]) == phrase:
+                    return " ".join(phrase)
+        return None
+
+
+@dataclass
+class _Rules:
+    """What a host allows and does not: patterns with `*` and `$`, the longest that matches decides (RFC 9309)."""
+
+    rules: list[tuple[int, bool, str, re.Pattern[str]]] = field(default_factory=list)
+
+    def add(self, pattern: str, *, allowed: bool) -> None:
+        """One line; an empty pattern says nothing."""
+        if pattern:
+            body = re.escape(pattern.removesuffix("$")).replace(r"\*", ".*")
+            compiled = re.compile(body + ("$" if pattern.endswith("$") else ""))
+            self.rules.append((len(pattern), allowed, pattern, compiled))
+
+    def disallowed(self, path: str) -> str | None:
+        """The pattern that forbids a path."""
+        found = [rule for rule in self.rules if rule[3].match(path)]
+        if not found:
+            return None
+        _, allowed, pattern, _ = max(found, key=lambda rule: rule[:2])
+        return None if allowed else pattern
+
+
+@dataclass(frozen=True)
+class _OptOuts:
+    """The rules of many hosts, as `Host: example.org`, then `Disallow: /private`, `Allow: /private/open`; for all agents."""
+
+    hosts: Mapping[str, _Rules]
+
+    @classmethod
+    def read(cls, path: Path) -> "_OptOuts":
+        hosts: dict[str, _Rules] = {}
+        current: _Rules | None = None
+        for number, said in _lines(path):
+            found = _FIELD.fullmatch(said)
+            name = found.group(1).lower() if found else ""
+            if found and name == "host":
+                current = hosts.setdefault(_domain(found.group(2), path, number), _Rules())
+            elif found and name in ("allow", "disallow") and current is not None:
+                current.add(found.group(2).strip(), allowed=name == "allow")
+            elif name != "user-agent":
+                raise ValueError(
+                    f"{path.name}, line {number}: expected Host:, Allow: or Disallow:, found {said[:60]!r}"
+                )
+        return cls(hosts)
+
+    def __call__(self, host: str, path: str, url: str) -> str | None:
+        own = host
+        while own:
+            if (rules := self.hosts.get(own)) is not None:
+                pattern = rules.disallowed(path)
+                return f"{own} {pattern}" if pattern else None
+            own = own.partition(".")[2]
+        return None

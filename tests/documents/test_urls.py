@@ -1,0 +1,148 @@
+"""Addresses on lists are rejected, by a reason that names the list and a value that names the entry."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from samples import write_jsonl
+
+from polylm.tasks.documents.clean import CleanParams, clean
+from polylm.tasks.documents.ingest import IngestParams, ingest
+from polylm.tasks.documents.sources import Source, Sources
+from polylm.tasks.documents.urls import UrlList, UrlParams, filter_urls
+from polylm.tasks.keys import file_digest
+from polylm.tasks.rules import judge
+from polylm.tasks.run import File, adopt, run, session
+from polylm.tasks.settings import Settings
+
+
+def rules_of(urls, *lists):
+    """The rules for addresses, of lists given as (name, kind, path)."""
+    params = UrlParams(lists=[UrlList(name=n, kind=k, file=File(name="x", sha256="0")) for n, k, _ in lists])
+    column = pa.array(urls, pa.string()).dictionary_encode()
+    return filter_urls({"url": column}, params, *[path for _, _, path in lists])
+
+
+def entries(urls, kind, content, folder):
+    path = folder / "list.txt"
+    path.write_text(content)
+    rule = rules_of(urls, ("listed", kind, path))["listed"]
+    assert rule.broken.tolist() == [value not in ("", None) for value in rule.value.to_pylist()]
+    return rule.value.to_pylist()
+
+
+def test_a_domain_stands_for_all_under_it_and_for_no_other(tmp_path):
+    urls = [
+        "https://bad.example/x",
+        "http://www.bad.example:80/",
+        "https://notbad.example/",
+        "https://bad.example.org/",
+        None,
+        "http://[x",
+    ]
+    content = "# ours\nbad.example # since May\n0.0.0.0 other.example\n*.wild.example\nBÜCHER.example\n"
+    assert entries(urls, "domains", content, tmp_path) == ["bad.example"] * 2 + ["", "", None, ""]
+    more = ["https://a.wild.example/", "https://xn--bcher-kva.example/", "https://other.example/"]
+    assert entries(more, "domains", content + "#\n", tmp_path / ".") == [
+        "wild.example",
+        "xn--bcher-kva.example",
+        "other.example",
+    ]
+
+
+def test_a_word_is_whole_and_several_stand_together(tmp_path):
+    urls = [
+        "https://x.example/casino-online",
+        "https://x.example/casinos",
+        "https://casino.example/",
+        "https://x.example/free_money",
+        "https://x.example/money/free",
+        "https://x.example/%E8%B5%8C%E5%9C%BA/",
+    ]
+    content = "Casino\nfree money\n赌场\n"
+    assert entries(urls, "words", content, tmp_path) == ["casino", "", "casino", "free money", "", "赌场"]
+
+
+def test_an_opt_out_is_read_as_robots_txt_is(tmp_path):
+    content = """
+Host: out.example
+User-agent: *
+Disallow: /
+
+Host: part.example
+Disallow: /private
+Allow: /private/open
+Disallow: /*.pdf$
+Disallow:
+"""
+    urls = {
+        "https://www.out.example/a": "out.example /",
+        "https://part.example/": "",
+        "https://part.example/private/x?y=1": "part.example /private",
+        "https://part.example/private/open/x": "",
+        "https://part.example/a/b.pdf": "part.example /*.pdf$",
+        "https://part.example/a/b.pdf?x": "",
+        "https://free.example/": "",
+    }
+    assert entries(list(urls), "opt-out", content, tmp_path) == list(urls.values())
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "message"),
+    [
+        (
+            "domains",
+            "good.example\nhttps://x.example/\n",
+            "line 2: expected a domain such as example.org, found 'https",
+        ),
+        ("words", "fine\n--\n", "line 2: expected words, found '--'"),
+        ("opt-out", "Disallow: /\n", "line 1: expected Host:, Allow: or Disallow:, found 'Disallow: /'"),
+        ("domains", "\udcff", "a list is UTF-8 text, but byte 0 is none"),
+    ],
+)
+def test_a_line_that_is_no_entry_is_named(tmp_path, kind, content, message):
+    path = tmp_path / f"{kind}-{len(content)}.txt"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=f"{path.name}.*{message}"):
+        rules_of(["https://x.example/"], ("listed", kind, path))
+
+
+def test_the_first_list_that_matches_is_the_reason(tmp_path):
+    for name, content in (("a", "bad.example"), ("b", "bad")):
+        (tmp_path / name).write_text(content)
+    rules = rules_of(
+        ["https://bad.example/", "https://x.example/bad", "https://x.example/", None],
+        ("our_domains", "domains", tmp_path / "a"),
+        ("our_words", "words", tmp_path / "b"),
+    )
+    verdicts = judge(rules, np.array([False, False, False, True]), "filter_urls")
+    assert verdicts.to_pylist() == ["our_domains", "our_words", None, None]
+
+
+def test_two_lists_of_one_name_are_an_error():
+    one = UrlList(name="x", kind="words", file=File(name="x", sha256="0"))
+    with pytest.raises(ValueError, match="lists have the same name: x, x"):
+        UrlParams(lists=(one, one))
+
+
+def test_an_opt_out_works_backwards_and_only_its_gate_is_made_again(tmp_path):
+    """A new edition of a list, on documents that are there."""
+    records = [{"text": f"text {n}", "url": f"https://site{n % 3}.example/{n}"} for n in range(60)]
+    source = Source(path=str(write_jsonl(tmp_path / "x.jsonl", records)))
+
+    def corpus(edition, content):
+        path = tmp_path / edition
+        path.write_text(content)
+        file = File(name=edition, sha256=file_digest(path))
+        settings = Settings(store=tmp_path / "store", workers=0, models=tmp_path)
+        with session(settings, name="x") as here:
+            raw = run(ingest, IngestParams(), Sources({"s": source}))
+            run(clean, CleanParams(), raw)
+            lists = UrlParams(lists=(UrlList(name="opted_out", kind="opt-out", file=file),))
+            run(filter_urls, lists, raw.without("text"), adopt(file))
+        return {report.stage: (report.reasons, report.built) for report in here.reports}
+
+    first = corpus("may", "Host: nobody.example\nDisallow: /\n")
+    second = corpus("june", "Host: site1.example\nDisallow: /\n")
+    assert first["filter_urls"][0] == {}
+    assert second["filter_urls"][0] == {"opted_out": 20}
+    assert [stage for stage, (_, built) in second.items() if built] == ["filter_urls"]
