@@ -81,7 +81,7 @@ class RunRequest(BaseModel):
     )
     sources: list[NamedSource] = Field(
         [],
-        description="Your own text, each NAME=PATH: a file, a folder or a glob, as seen from the folder where `polylm up` or "
+        description="Your own text, each NAME=PATH: a file, a folder, a glob or a URL; a path is as seen from the folder where `polylm up` or "
         "the worker was started. The recipe `corpus` needs at least one.",
     )
     languages: list[Language] = Field([], description="The languages to keep, as codes; none for the recipe's own.")

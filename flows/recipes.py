@@ -269,7 +269,9 @@ def resolve(
     except ValidationError as error:
         raise ValueError("\n".join(_problem(problem) for problem in error.errors())) from error
     if not recipe.sources:
-        raise ValueError(f"the recipe {name} has no sources: give --source NAME=PATH (a file, a folder or a glob)")
+        raise ValueError(
+            f"the recipe {name} has no sources: give --source NAME=PATH (a file, a folder, a glob or a URL)"
+        )
     return recipe
 
 
