@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
@@ -329,7 +329,7 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
     key = path[-1]
     if key not in values and path[:-2] != ["text", "thresholds"]:
         raise ValueError(f"--set {whole}: no field {'.'.join(path)!r}; there are {', '.join(values)}")
-    if isinstance(values.get(key), Mapping) and values[key].keys() == File.model_fields.keys():
+    if text != "null" and _takes_a_file(path, values.get(key)):
         values[key] = _adopted(Path(text), settings)
         return
     try:
@@ -338,6 +338,13 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
         values[key] = text
     if path == ["text", "rules"]:
         values["thresholds"] = thresholds_of(values[key])
+
+
+def _takes_a_file(path: Sequence[str], value: Any) -> bool:
+    """Whether a field holds an adopted file, or may hold one."""
+    if isinstance(value, Mapping):
+        return value.keys() == File.model_fields.keys()
+    return len(path) == 1 and File in get_args(Recipe.model_fields[path[0]].annotation)
 
 
 def _adopted(path: Path, settings: Settings) -> dict[str, str]:

@@ -106,6 +106,14 @@ def test_an_adopted_file_is_known_by_its_content(tmp_path):
     assert other.sha256 != adopted.sha256
 
 
+def test_a_file_that_a_recipe_may_do_without_is_set_by_its_path_too(tmp_path):
+    (tmp_path / "scorer.zip").write_bytes(b"a model")
+    settings = Settings(models=tmp_path / "models")
+    change = f"score_model={tmp_path / 'scorer.zip'}"
+    assert resolve("sample", changes=[change], settings=settings).score_model.name == "scorer.zip"
+    assert resolve("sample", changes=["score_model=null"], settings=settings).score_model is None
+
+
 def test_recipes_survive_json():
     for name, recipe in all_recipes().items():
         assert Recipe.model_validate_json(recipe().model_dump_json()) == recipe(), name
