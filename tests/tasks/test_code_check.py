@@ -7,8 +7,11 @@ import sys
 import pytest
 from samples import ODD_TEXTS, ROOT, environment, records_of, write_jsonl
 
+from polylm.tasks.documents.clean import clean
+
 PACKAGES = ("kernels", "model", "tasks", "flows")
 KERNEL, STAGE = "kernels/normalize.py", "tasks/documents/clean.py"
+NOW = clean.version
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def test_a_kernel_changed_without_a_new_version_stops_the_run_that_would_mix_and
     edit(tree, "import numpy as np  # arrays\n", "import numpy as np\n\nNEVER_USED = 1\n")
     done = polylm_run(tree, store, first, second)
     assert done.returncode == 0, done.stderr
-    assert [path.name.split("-")[:2] for path in (store / "checked").iterdir()] == [["clean", "1"]]
+    assert [path.name.split("-")[:2] for path in (store / "checked").iterdir()] == [["clean", str(NOW)]]
     assert len(records_of(store, "clean")) == 2 * made
 
     # A change of the output stops before anything is written.
@@ -78,22 +81,22 @@ def test_a_kernel_changed_without_a_new_version_stops_the_run_that_would_mix_and
     done = polylm_run(tree, store, first, second, third)
     assert done.returncode == 2
     assert "clean: its code changed since" in done.stderr
-    assert "(columns url_lines): raise its version to 2, or undo the change" in done.stderr
+    assert f"(columns url_lines): raise its version to {NOW + 1}, or undo the change" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(records_of(store, "clean")) == 2 * made
 
     # With the version raised, everything is made again.
-    edit(tree, "version=1,", "version=2,", STAGE)
+    edit(tree, f"version={NOW},", f"version={NOW + 1},", STAGE)
     done = polylm_run(tree, store, first, second, third)
     assert done.returncode == 0, done.stderr
-    assert {record.version for record in records_of(store, "clean")} == {1, 2}
+    assert {record.version for record in records_of(store, "clean")} == {NOW, NOW + 1}
 
 
 def test_code_that_fails_on_an_old_part_stops_the_run_too(tree, sources, tmp_path):
     first, second = sources
     assert polylm_run(tree, tmp_path / "store", first).returncode == 0
-    edit(tree, '"url_lines": cut.url_lines', '"url_lines": cut.no_such_thing', STAGE)
+    edit(tree, "cleaned.url_lines).astype", "cleaned.no_such_thing).astype", STAGE)
     done = polylm_run(tree, tmp_path / "store", first, second)
     assert done.returncode == 2
     assert "no_such_thing" in done.stderr
-    assert "raise its version to 2" in done.stderr
+    assert f"raise its version to {NOW + 1}" in done.stderr
