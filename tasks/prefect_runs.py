@@ -23,7 +23,7 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.states import Cancelled, Completed, Failed
+from prefect.states import Completed, Failed
 
 from polylm.tasks.build import Done, Failure, Job
 from polylm.tasks.run import Observer, StageFailed, StageReport, current
@@ -100,7 +100,7 @@ class PrefectOrchestrator:
             return boxed(work)
 
         as_flow: Callable[..., Any] = body  # its type does not know `wait_for`
-        box = unbox(as_flow(wait_for=self._known(reads) or None, return_state=True))
+        box = unbox(as_flow(wait_for=self._known(reads) or None))
         for artifact in _artifacts(box.value):
             self._boxes[_flow_run(), artifact.key] = box
         return box.value  # type: ignore[no-any-return]
@@ -179,23 +179,15 @@ def publish_funnel(reports: Sequence[StageReport], link: str = "") -> None:
 
 
 def boxed(work: Callable[[], Any]) -> Box | State[Any]:
-    """What a task or flow of ours hands to Prefect: its result in a box, or Failed with an expected error's message.
-
-    What waits for an approval has not failed: Cancelled is the state of what has ended and is nobody's fault.
-    """
+    """What a task or flow of ours hands to Prefect: its result in a box, or Failed with an expected error's message."""
     try:
         return Box(work())
     except EXPECTED as error:
-        message = str(error) or type(error).__name__
-        if getattr(error, "waits", False):
-            return Cancelled(name="AwaitingApproval", message=message, data=error)
-        return Failed(message=message, data=error)
+        return Failed(message=str(error) or type(error).__name__, data=error)
 
 
 def unbox(result: Any) -> Box:
     """The box that Prefect hands back, out of its state if it is in one; raises what the work raised."""
-    if isinstance(result, State) and isinstance(result.data, BaseException):
-        raise result.data  # as `result` would, but for Cancelled, of which it makes an error of its own
     box = result.result() if isinstance(result, State) else result
     assert isinstance(box, Box), f"Prefect gave back {type(box).__name__}"
     return box
