@@ -59,6 +59,13 @@ def test_the_training_script_hands_slurms_warning_on_and_queues_itself_again(tmp
     assert said.splitlines() == ["ready", "ended", "scontrol requeue 7"]
 
 
+def test_a_run_that_is_done_in_spite_of_the_warning_is_not_queued_again(tmp_path):
+    body = 'trap \'echo done >> "$SAID"; exit 0\' TERM; echo ready >> "$SAID"; while true; do sleep 0.1; done'
+    code, said = run_script(tmp_path, body, told=True)
+    assert code == 0
+    assert said.splitlines() == ["ready", "done"]
+
+
 @pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="it is not installed: pip install 'polylm[dask]'")
 def test_dask_workers_are_slurm_jobs_of_the_size_that_is_asked_for(tmp_path):
     before = signal.getsignal(signal.SIGINT)
