@@ -86,7 +86,7 @@ def code_fingerprint(module: str) -> str:
     Comments, docstrings and layout do not count. The price of trees over text: none; over versions by hand: a change
     that cannot change the output (a rename) also changes the fingerprint, and costs one re-computed part.
     """
-    trees = {name: _tree(name) for name in sorted(_imported(module)) if name not in MACHINERY}
+    trees = {name: _code(name)[0] for name in sorted(_imported(module)) if name not in MACHINERY}
     return digest(trees)[:16]
 
 
@@ -146,7 +146,7 @@ def _imported(module: str, seen: set[str] | None = None) -> set[str]:
     if module in seen or module in MACHINERY or importlib.util.find_spec(module) is None:
         return seen
     seen.add(module)
-    for name in _polylm_imports(ast.parse(_source(module))):
+    for name in _code(module)[1]:
         _imported(name, seen)
     return seen
 
@@ -168,12 +168,18 @@ def _is_module(name: str) -> bool:
         return False
 
 
-def _tree(module: str) -> str:
+@cache
+def _code(module: str) -> tuple[str, tuple[str, ...]]:
+    """The syntax tree of a module without docstrings, and the modules of ours that it imports.
+
+    Kept, because stages share most of what they import: 2 s for all of them without it.
+    """
     tree = ast.parse(_source(module))
+    imports = tuple(_polylm_imports(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body = node.body[1:]
-    return ast.dump(tree)
+    return ast.dump(tree), imports
 
 
 def _source(module: str) -> str:

@@ -1,6 +1,10 @@
 """Commands that run: recipes, plans, and the servers that stand around them."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
@@ -128,16 +132,13 @@ def _approval() -> str | None:
 def _run_in_prefect(
     name: str, settings: "Settings", request: dict[str, list[str]], until: str | None, on_alarm: str | None
 ) -> "Session":
-    import contextlib
-
-    from polylm.flows.prefect_server import prefect_server, server_named
     from polylm.flows.progress import observer
     from polylm.flows.recipes import resolve
     from polylm.tasks.store import Store
 
     resolve(name, request["sources"], request["changes"], settings)  # a mistake is told before a server starts
     store = Store(settings.store).open()
-    with contextlib.nullcontext() if server_named() else prefect_server(store.root / "work" / "prefect-server.log"):
+    with _server(store.root / "work" / "prefect-server.log"):
         from polylm.flows.deployed import RunRequest, run_here  # imports Prefect: after its server's address is set
 
         form = RunRequest.model_validate(
@@ -151,6 +152,22 @@ def _run_in_prefect(
             }
         )
         return run_here(form, observer(), _watch(form.on_alarm or None))
+
+
+@contextlib.contextmanager
+def _server(log: Path) -> Iterator[None]:
+    """The server that Prefect's settings name; else one of our own, which goes when the run does."""
+    from polylm.flows.prefect_server import prefect_server, server_named
+
+    if server_named():
+        yield
+        return
+    with prefect_server(log, meanwhile=lambda: import_module("polylm.flows.deployed")):
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        # Nobody is there to miss a heartbeat, and the end of each of the 7 flows waits half a second for its thread.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            yield
 
 
 def _print_run(here: "Session", as_json: bool) -> None:

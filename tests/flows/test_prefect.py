@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +208,19 @@ def test_a_server_that_is_started_later_shows_the_run(ended_runs, server):
     stages = [stage for stage, _ in artifacts(ended_runs[0])]
     shown = task_runs(server, inner["build_corpus"]["id"], len(stages))
     assert sorted(found["name"] for found in shown) == sorted(stages)
+
+
+def test_our_server_refuses_nothing_where_two_write_at_once(server):
+    """Prefect's own refuses with 503 a transaction that read before another wrote; its client comes back after 2 s."""
+    flow = ask(server, "/flows/", {"name": "at once"})["id"]
+    run = ask(server, "/flow_runs/", {"flow_id": flow, "state": {"type": "RUNNING"}})["id"]
+
+    def create(number):
+        task = {"flow_run_id": run, "task_key": "at once", "dynamic_key": str(number), "state": {"type": "PENDING"}}
+        return ask(server, "/task_runs/", task)["id"]  # raises where it is refused
+
+    with ThreadPoolExecutor(2) as pool:
+        assert len(set(pool.map(create, range(60)))) == 60
 
 
 # ---- the deployment
