@@ -52,7 +52,7 @@ bench: ## run one comparison: make bench ONLY=name
 	@test -f "benchmarks/$(ONLY).py" || \
 	  { echo "make bench ONLY=name; names: $$(ls benchmarks | sed -n 's/\.py$$//p' | xargs)" >&2; exit 2; }
 	@$(MAKE) --no-print-directory install EXTRA=dev
-	@$(BIN)/python benchmarks/$(ONLY).py
+	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/$(ONLY).py
 
 agreement: ## our verdicts against datatrove's recorded ones: make agreement GOLDENS=FILE [DATA=FOLDER]
 	@test -n "$(GOLDENS)" || { echo "make agreement GOLDENS=FILE [DATA=FOLDER]: a file of datatrove's answers, such as" \

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,7 +12,7 @@ from polylm.dashboard.queries import Place, Queries
 from polylm.model.config import Segment
 from polylm.model.sampler import Sampler
 from polylm.tasks.maintenance.run_records import Entry, Run
-from polylm.tasks.tokens.curriculum import planned_rows
+from polylm.tasks.tokens.curriculum import planned_rows, rows_before
 from polylm.tasks.tokens.pack import PackParams
 from polylm.tasks.training.train import TrainParams
 
@@ -102,12 +101,8 @@ def _sampler(here: Queries, entry: Entry, params: TrainParams, files: list[str])
     """The sampler that the stage gave its ranks: its own segment, dealt behind those before it (`tasks.training.train`)."""
     reads = here.reads(entry)
     planned = planned_rows(here.small_table(reads["plan_curriculum"].ref))
-    shares = planned[params.segment]
-    dealt: dict[str, int] = {}
-    for rows in takewhile(lambda rows: rows is not shares, planned.values()):
-        for cell, count in rows.items():
-            dealt[cell] = dealt.get(cell, 0) + count
+    shares, dealt = planned[params.segment], rows_before(planned, params.segment)
     packing = params_of(here, reads["pack"].ref)
     assert isinstance(packing, PackParams)
-    segment = Segment(name=params.segment, steps=params.steps, files=files, shares=dict(shares), dealt=dealt)
+    segment = Segment(name=params.segment, steps=params.steps, files=files, shares=shares, dealt=dealt)
     return Sampler([segment], context=packing.context, batch=params.batch, seed=params.seed)

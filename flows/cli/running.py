@@ -157,17 +157,13 @@ def _run_in_prefect(
 @contextlib.contextmanager
 def _server(log: Path) -> Iterator[None]:
     """The server that Prefect's settings name; else one of our own, which goes when the run does."""
-    from polylm.flows.prefect_server import prefect_server, server_named
+    from polylm.flows.prefect_server import prefect_server, server_named, without_heartbeats
 
     if server_named():
         yield
         return
-    with prefect_server(log, meanwhile=lambda: import_module("polylm.flows.deployed")):
-        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-
-        # Nobody is there to miss a heartbeat, and the end of each of the 7 flows waits half a second for its thread.
-        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-            yield
+    with prefect_server(log, meanwhile=lambda: import_module("polylm.flows.deployed")), without_heartbeats():
+        yield
 
 
 def _print_run(here: "Session", as_json: bool) -> None:

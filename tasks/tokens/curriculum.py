@@ -8,6 +8,7 @@ reports the rows that it dealt, so the two can be compared (`deviations`).
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias
 
@@ -138,6 +139,14 @@ def planned_rows(plan: pa.Table) -> dict[str, dict[str, int]]:
         if line["rows_planned"]:
             rows.setdefault(line["segment"], {})[line["cell"]] = line["rows_planned"]
     return rows
+
+
+def rows_before(planned: Mapping[str, Mapping[str, int]], segment: str) -> dict[str, int]:
+    """Rows of every cell that the segments before one take: its sampler deals behind them."""
+    dealt: Counter[str] = Counter()
+    for earlier in takewhile(lambda name: name != segment, planned):
+        dealt.update(planned[earlier])
+    return dict(dealt)
 
 
 def non_english_share(plan: pa.Table, rows: Mapping[str, int], segment: str) -> float:

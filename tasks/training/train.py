@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Mapping
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +17,7 @@ from polylm.model.launch import launch, run_module
 from polylm.tasks.corpus.language import LANGUAGES
 from polylm.tasks.settings import Placement, Settings
 from polylm.tasks.stage import Field, Params, StageError, Workspace, files
-from polylm.tasks.tokens.curriculum import deviations, planned_rows
+from polylm.tasks.tokens.curriculum import deviations, planned_rows, rows_before
 from polylm.tasks.tokens.tokenizer import load_tokenizer
 
 EXECUTION = ("seconds", "tokens_per_second")  # of the metrics: how fast, not what
@@ -101,9 +99,7 @@ def pretrain(
             f"pretrain {params.segment}: {params.steps} steps of {params.batch} rows are not the {sum(shares.values())} "
             "rows of the curriculum; set steps and batch alike in both"
         )
-    dealt: Counter[str] = Counter()
-    for rows in takewhile(lambda rows: rows is not shares, planned.values()):
-        dealt.update(rows)
+    dealt = rows_before(planned, params.segment)
     result = _train(params, shares, [*packed.values(), *pairs.values()], start, work, dealt=dealt)
     own = plan.filter(pc.equal(plan["segment"], params.segment))
     if wrong := deviations(own, result["rows"]):

@@ -1,11 +1,15 @@
 """What a reader hands over: documents and bad records, a batch at a time."""
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 
 from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT, FieldMap, Row, escape
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, order=True)
@@ -71,6 +75,34 @@ class Collector:
         batch = Batch(_table(self._rows, DOCUMENT), _table(self._bad, BAD_RECORD))
         self._rows, self._bad, self._bytes = [], [], 0
         return batch
+
+
+class Damaged(Exception):
+    """The compressed data of a file cannot be read to its end.
+
+    `offset` is the decompressed byte at which the record that it interrupts starts, `found` that record's beginning, and
+    `resume` the byte of the file itself at or before the damage.
+    """
+
+    def __init__(self, reason: str, resume: int = 0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.resume = resume
+        self.offset = 0
+        self.found = b""
+
+
+def gathered(records: Iterable[T], collect: Callable[[T, Collector], None], out: Collector) -> Iterator[Batch]:
+    """The batches that `collect` makes of records; where their file is damaged, that is the last bad record."""
+    try:
+        for record in records:
+            collect(record, out)
+            if out.is_full:
+                yield out.flush()
+    except Damaged as damage:
+        out.reject(damage.offset, damage.reason, damage.found)
+    if not out.is_empty:
+        yield out.flush()
 
 
 def _table(rows: list[Row] | list[tuple[str, int, str, str, str]], schema: pa.Schema) -> pa.Table:

@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range
-from polylm.tasks.documents.readers.streams import Damaged, Line, is_blank, lines_from
+from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range, gathered
+from polylm.tasks.documents.readers.streams import Line, is_blank, lines_from
 from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, decode, too_long
 
+Record: TypeAlias = tuple[int, bytes, dict[str, Any] | BadRecord]
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"  # of CSV, as programs of several countries write it
 _LINES = re.compile(r"(?<=\n)")  # not splitlines, which ends a line at U+2028 too
@@ -34,19 +35,10 @@ def read_delimited(path: Path, format: str, options: Options) -> Iterator[Batch]
     Raises ValueError where the header does not have the text field. A field named `#2` is the second column of a table
     without a header.
     """
-    out = Collector(path, options)
-    try:
-        for offset, data, record in records(path, format, options):
-            _collect(offset, data, record, out)
-            if out.is_full:
-                yield out.flush()
-    except Damaged as damage:
-        out.reject(damage.offset, damage.reason, damage.found)
-    if not out.is_empty:
-        yield out.flush()
+    return gathered(records(path, format, options), _collect, Collector(path, options))
 
 
-def records(path: Path, format: str, options: Options) -> Iterator[tuple[int, bytes, dict[str, Any] | BadRecord]]:
+def records(path: Path, format: str, options: Options) -> Iterator[Record]:
     """Offset, bytes and fields of every record, or why it is a bad one; an empty field is null."""
     wanted = options.fields.fields
     rows = _rows(path, format, options.max_record_bytes)
@@ -82,11 +74,12 @@ def _record(row: Found, names: list[str] | None) -> dict[str, Any] | BadRecord:
     return {name: value if value else None for name, value in zip(names, row.values, strict=True)}
 
 
-def _collect(offset: int, data: bytes, record: dict[str, Any] | BadRecord, out: Collector) -> None:
+def _collect(record: Record, out: Collector) -> None:
+    offset, data, values = record
     try:
-        if isinstance(record, BadRecord):
-            raise record
-        out.add(out.options.fields.row(record), len(data))
+        if isinstance(values, BadRecord):
+            raise values
+        out.add(out.options.fields.row(values), len(data))
     except BadRecord as bad:
         out.reject(offset, str(bad), data)
 

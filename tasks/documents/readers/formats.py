@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from polylm.tasks.documents.readers.streams import Damaged, chunks, compression
+from polylm.tasks.documents.readers.batches import Damaged
+from polylm.tasks.documents.readers.streams import chunks, compression
 
 _NAMES = {
     ".jsonl": "jsonl",

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from polylm.tasks.documents.readers.streams import Damaged, chunks
+from polylm.tasks.documents.readers.batches import Damaged
+from polylm.tasks.documents.readers.streams import chunks
 from polylm.tasks.documents.schema import FOUND_BYTES, too_long
 
 _MAX_HEADER_BYTES = 32 << 10

@@ -1,13 +1,13 @@
 """JSON Lines: one object a line."""
 
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 
 import orjson
 
-from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range
-from polylm.tasks.documents.readers.streams import Damaged, Line, compression, is_blank, lines_from
+from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range, gathered
+from polylm.tasks.documents.readers.streams import Line, compression, is_blank, lines_from
 from polylm.tasks.documents.schema import BadRecord, Row, decode, too_long
 
 _HEAD_LINES = 100
@@ -18,18 +18,10 @@ def read_jsonl(path: Path, format: str, range_: Range, options: Options) -> Iter
     """Read the lines that start in `range_`; blank lines are no records."""
     if range_.start == 0:
         _check_fields(path, format, options)
-    out = Collector(path, options)
-    try:
-        for line in lines_from(path, format, range_, options.max_record_bytes):
-            if line[0] >= range_.stop and not compression(format):
-                break
-            _collect(line, out)
-            if out.is_full:
-                yield out.flush()
-    except Damaged as damage:
-        out.reject(damage.offset, damage.reason, damage.found)
-    if not out.is_empty:
-        yield out.flush()
+    lines = lines_from(path, format, range_, options.max_record_bytes)
+    if not compression(format):
+        lines = takewhile(lambda line: line[0] < range_.stop, lines)
+    return gathered(lines, _collect, Collector(path, options))
 
 
 def _collect(line: Line, out: Collector) -> None:

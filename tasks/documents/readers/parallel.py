@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range
+from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range
 from polylm.tasks.documents.readers.delimited import records
-from polylm.tasks.documents.readers.streams import Damaged, Line, compression, is_blank, lines_from
+from polylm.tasks.documents.readers.streams import Line, compression, is_blank, lines_from
 from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, FieldMap, decode, too_long
 
 PAGE_PAIRS = 32  # of one line, no model can tell the language; of a page whose lines do not match, all pairs are lost

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import zstandard
 from isal import isal_zlib
 
-from polylm.tasks.documents.readers.batches import Range
+from polylm.tasks.documents.readers.batches import Damaged, Range
 from polylm.tasks.documents.schema import FOUND_BYTES
 
 CHUNK_BYTES = 1 << 20
@@ -19,21 +19,6 @@ _MAX_XZ_MEMORY = 128 << 20  # bytes; `xz -9` needs 65 MiB
 _ZSTD_INPUT_BYTES = 256  # 4 bytes can stand for a block of 128 KiB, so this bounds the output of a call at 8 MiB
 
 Line = tuple[int, bytes, int]  # offset, the line (only its beginning if it is longer than allowed), its length in bytes
-
-
-class Damaged(Exception):
-    """The compressed data of a file cannot be read to its end.
-
-    `offset` is the decompressed byte at which the record that it interrupts starts, `found` that record's beginning, and
-    `resume` the byte of the file itself at or before the damage.
-    """
-
-    def __init__(self, reason: str, resume: int = 0) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.resume = resume
-        self.offset = 0
-        self.found = b""
 
 
 def compression(format: str) -> str:

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 
-from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range
+from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range, gathered
 from polylm.tasks.documents.readers.streams import (
     BoundedBytes,
-    Damaged,
     Line,
     chunks,
     compression,
@@ -23,16 +22,7 @@ _LOOK_BACK_BYTES = 4096
 
 def read_text(path: Path, format: str, range_: Range, options: Options) -> Iterator[Batch]:
     """Read the documents that start in `range_`; blank ones are no records."""
-    out = Collector(path, options)
-    try:
-        for offset, data, length in _documents(path, format, range_, options):
-            _collect(offset, data, length, out)
-            if out.is_full:
-                yield out.flush()
-    except Damaged as damage:
-        out.reject(damage.offset, damage.reason, damage.found)
-    if not out.is_empty:
-        yield out.flush()
+    return gathered(_documents(path, format, range_, options), _collect, Collector(path, options))
 
 
 def _documents(path: Path, format: str, range_: Range, options: Options) -> Iterator[Line]:
@@ -83,8 +73,9 @@ def _paragraphs(found: Iterator[Line], stop: int | None, limit: int, *, inside: 
         yield start, held.content(), held.length
 
 
-def _collect(offset: int, data: bytes, length: int, out: Collector) -> None:
+def _collect(document: Line, out: Collector) -> None:
     """Add one document, or a bad record."""
+    offset, data, length = document
     limit = out.options.max_record_bytes
     try:
         if length > limit:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from polylm.tasks.documents.readers.batches import Batch, Collector, Options
-from polylm.tasks.documents.readers.streams import BoundedBytes, Damaged, chunks
+from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, gathered
+from polylm.tasks.documents.readers.streams import BoundedBytes, chunks
 from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, FieldMap, decode, too_long
 
 _COLUMNS = FieldMap.of(None)
@@ -40,20 +40,18 @@ class _Site:
 
 def read_wikipedia(path: Path, format: str, options: Options) -> Iterator[Batch]:
     """Read the articles of a dump; redirects and pages of other namespaces (talk, users, templates) are no records."""
-    out = Collector(path, options)
     site = _Site(None, ())
-    try:
-        for offset, data, length in _pages(chunks(path, format), options.max_record_bytes):
-            if offset == 0 and not data.startswith(_BEGIN):
-                site = _site(path, data)
-                continue
+
+    def collect(page: tuple[int, bytes, int], out: Collector) -> None:
+        nonlocal site
+        offset, data, length = page
+        if offset == 0 and not data.startswith(_BEGIN):
+            site = _site(path, data)
+        else:
             _collect(offset, data, length, site, out)
-            if out.is_full:
-                yield out.flush()
-    except Damaged as damage:
-        out.reject(damage.offset, damage.reason, damage.found)
-    if not out.is_empty:
-        yield out.flush()
+
+    pages = _pages(chunks(path, format), options.max_record_bytes)
+    return gathered(pages, collect, Collector(path, options))
 
 
 def _pages(parts: Iterator[bytes], limit: int) -> Iterator[tuple[int, bytes, int]]:
