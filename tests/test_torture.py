@@ -14,7 +14,6 @@ from torture import damage, hardship, kills
 from torture.stores import files_of, say, unclear
 from torture.table import Line, markdown
 
-pytestmark = pytest.mark.serial
 NO_SERVER = "http://127.0.0.1:9/v1"  # nothing up to `select` asks one
 
 

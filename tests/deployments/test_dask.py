@@ -39,8 +39,6 @@ import toy_stages
 from polylm.deployments.dask_engine import DaskEngine
 from polylm.deployments.dask_worker import NotShared
 
-pytestmark = pytest.mark.serial
-
 
 class Cluster:
     """`python -m polylm.deployments.dask local --workers 2`."""
@@ -271,6 +269,7 @@ def test_a_worker_that_does_not_see_the_store_is_named_with_the_folder(pool, sto
     os.close(descriptor)
 
 
+@pytest.mark.serial
 def test_a_scheduler_that_ends_in_the_middle_ends_the_run_with_a_line_that_says_so(store):
     own = Cluster()
     some = Pool(1, start=lambda _, notice: DaskEngine(own.address, notice, connect_seconds=2.0))

@@ -8,6 +8,8 @@ from person import person_at
 from playwright.sync_api import expect
 from samples import half_written, is_alive, third_records, wait_until, write_jsonl
 
+from polylm.tasks.store import read_json
+
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]
 CHANGES = ["ingest.part_rows=100", "quality_models.min_reference_bytes=10000"]  # keys that no other test makes
 STRICT = ["alarms.max_source_loss=0.2", "alarms.min_documents=50"]
@@ -119,6 +121,7 @@ def what_would_keep(page):
 def test_an_alarm_is_approved_in_the_form_with_a_reason(person, up, sources):
     run = person.starts("corpus", "a strict one", sources, CHANGES + STRICT)
     person.sees_state("Suspended")
+    assert up.record(run)["state"] == "awaiting approval"
     asked = f"/api/flow_runs/{run}/input/filter"
     assert wait_until(lambda: len(up.ask(asked, {"prefix": "", "limit": 10})) >= 2, 30, 0.3), "the form comes later"
     person.page.get_by_role("button", name="Resume").click()
@@ -136,8 +139,11 @@ def test_an_alarm_is_approved_in_the_form_with_a_reason(person, up, sources):
     evidence.reload()
     expect(evidence.locator("main")).to_contain_text(f"Approved: {REASON}")
     evidence.close()
+    assert up.attempts(run) == ["approved", "completed"]
     (alarm,) = up.record(run)["alarms"]
     assert alarm["decision"] == {"approved": True, "reason": REASON}
+    (manifest,) = (up.store / "artifacts").glob(f"{alarm['artifact']}*.json")
+    assert [entry["decision"] for entry in read_json(manifest)["alarms"]] == [alarm["decision"]]
 
 
 def test_a_schedule_that_is_switched_on_makes_runs(up):

@@ -66,8 +66,16 @@ class Up:
 
     def record(self, run):
         """The record of a flow run's latest attempt."""
+        return self.records(run)[-1]
+
+    def records(self, run):
+        """The records of a flow run's attempts, the first one first."""
         records = [read_json(path) for path in sorted(self.store.glob("runs/*.json"))]
-        return [found for found in records if found.get("started_by", "").endswith(run)][-1]
+        return [found for found in records if found.get("started_by", "").endswith(run)]
+
+    def attempts(self, run):
+        """The states of those records."""
+        return [found["state"] for found in self.records(run)]
 
     def processes(self, run):
         """The processes of a flow run: the flow's own and its workers."""
