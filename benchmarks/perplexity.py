@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from polylm.kernels import normalize
+from polylm.kernels import utf8
 from polylm.tasks.corpus import perplexity
 from polylm.tasks.corpus.reference import NormalTexts
 from polylm.tasks.stage import Workspace
@@ -105,7 +105,7 @@ def _prepare(folder: Path, language: str, texts: list[str], max_bytes: int) -> b
     made = perplexity.train_quality_models(
         [rows], params, Workspace(folder / "out", folder / "scratch", folder), language
     )
-    first = next(iter(normalize.row_batches(pa.array(texts[1::2]), max_bytes)))
+    first = next(iter(utf8.row_batches(pa.array(texts[1::2]), max_bytes)))
     (folder / "texts.json").write_text(json.dumps(first.to_pylist()))
     return bool(made["has_model"])
 
@@ -134,7 +134,7 @@ def _ours(stem: Path, texts: list[str]) -> Callable[[], list[float]]:
 
     def score() -> list[float]:
         found: list[float] = []
-        for batch in normalize.row_batches(column, 1 << 20):
+        for batch in utf8.row_batches(column, 1 << 20):
             normal = NormalTexts(batch)
             found += np.round(model.perplexities(normal.data, normal.offsets), 1).tolist()
         return found

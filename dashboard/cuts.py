@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from polylm.kernels import normalize, text_statistics
+from polylm.kernels import clean_text, text_statistics
 from polylm.tasks.documents.clean import CleanParams
 
 LINE_COUNTS = {  # by rule, the count of `text_statistics` that an offending line raises
@@ -87,7 +87,7 @@ def agrees(shown: Sequence[Piece], text: str | None) -> bool:
     return "".join(piece.text for piece in shown if not piece.cut).split() == (text or "").split()
 
 
-def _of_line(line: str, cleaned: normalize.CleanResult, place: int, params: CleanParams) -> Iterator[Piece]:
+def _of_line(line: str, cleaned: clean_text.CleanResult, place: int, params: CleanParams) -> Iterator[Piece]:
     """One line: whole where nothing went, one piece where all of it did, else word by word."""
     left = cleaned.texts[place].as_py() or ""
     if cleaned.url_lines[place]:
@@ -127,8 +127,8 @@ def _characters(line: str, left: str) -> Iterator[Piece]:
             yield Piece(character, "invisible characters")
 
 
-def _clean(texts: Sequence[str], params: CleanParams) -> normalize.CleanResult:
-    return normalize.clean(
+def _clean(texts: Sequence[str], params: CleanParams) -> clean_text.CleanResult:
+    return clean_text.clean(
         pa.array(texts, pa.string()), max_word_chars=params.max_word_chars, drop_url_lines=params.drop_url_lines
     )
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from polylm.kernels import normalize
+from polylm.kernels import shingles
 from polylm.tasks.corpus import calibration
 from polylm.tasks.corpus.reference import FOLDS, Hashes, ReferenceParams, Sample, fold, is_of, normal_batches, rows_of
 from polylm.tasks.corpus.spill import spill_folder
@@ -100,7 +100,7 @@ def _examples(rows: Rows, kinds: tuple[str, ...]) -> Iterator[tuple[bytes, int, 
 
 def _lines(texts: pa.Array) -> Iterator[bytes]:
     """Each text's words, joined by spaces. No word can look like fastText's own, `</s>` or a label: they have no punctuation."""
-    tokens = normalize.tokenize(texts)
+    tokens = shingles.tokenize(texts)
     for first, last in zip(tokens.text_offsets[:-1].tolist(), tokens.text_offsets[1:].tolist(), strict=True):
         yield tokens.text[first:last].tobytes()
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from polylm.kernels import band_join, components, minhash, normalize
+from polylm.kernels import band_join, components, minhash, shingles, utf8
 from polylm.tasks import keys
 from polylm.tasks.corpus.language import BATCH_BYTES
 from polylm.tasks.corpus.spill import Groups, Ints, Sets, bounds_of_runs, spill_folder
@@ -74,7 +74,7 @@ def sign(rows: Rows, params: BandParams) -> Columns:
     """
     bands, depth = params.shape()
     a, b = minhash.permutations(params.permutations, params.seed)
-    batches = normalize.row_batches(rows["text"], BATCH_BYTES)
+    batches = utf8.row_batches(rows["text"], BATCH_BYTES)
     hashed = [_hash_bands(texts, params.shingle, a, b, bands, depth) for texts in batches]
     hashes = np.concatenate([np.empty((0, bands + 1), np.uint64), *(hashes for hashes, _ in hashed)])
     has_tokens = np.concatenate([np.empty(0, np.bool_), *(has_tokens for _, has_tokens in hashed)])
@@ -165,8 +165,8 @@ def drop_duplicates(rows: Rows, params: NoParams, keepers: pa.Table) -> Rules:
 
 def _hash_bands(texts: pa.Array, shingle: int, a: Hashes, b: Hashes, bands: int, depth: int) -> tuple[Hashes, Bools]:
     """Of each text: [exact, band 1, ...] hashes, and whether it has a token at all."""
-    tokens = normalize.tokenize(texts)
-    spans = normalize.shingles(tokens, shingle)
+    tokens = shingles.tokenize(texts)
+    spans = shingles.shingles(tokens, shingle)
     signatures = minhash.signatures(minhash.sha1_32(tokens.text, spans.starts, spans.ends), spans.offsets, a, b)
     hashes = np.empty((len(texts), bands + 1), np.uint64)
     hashes[:, 0] = minhash.exact(tokens.text, tokens.text_offsets)
@@ -255,14 +255,14 @@ def _shingle_sets(corpus: Corpus, docs: Ints, shingle: int, path: Path) -> Sets:
 
 def _append_sets(sets: Sets, texts: pa.Array, shingle: int) -> None:
     # Smaller batches than elsewhere: here they come on top of what is held for every candidate.
-    for batch in normalize.row_batches(texts, BATCH_BYTES // 4):
+    for batch in utf8.row_batches(texts, BATCH_BYTES // 4):
         sets.append(*_shingle_hashes(batch, shingle))
 
 
 def _shingle_hashes(texts: pa.Array, shingle: int) -> tuple[Hashes, Ints]:
     """The distinct shingles of each text, end to end, with their offsets."""
-    tokens = normalize.tokenize(texts)
-    spans = normalize.shingles(tokens, shingle)
+    tokens = shingles.tokenize(texts)
+    spans = shingles.shingles(tokens, shingle)
     return minhash.distinct(minhash.xxh64(tokens.text, spans.starts, spans.ends), spans.offsets)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pydantic
 from numpy.typing import NDArray
 
-from polylm.kernels import normalize
+from polylm.kernels import utf8
 from polylm.tasks.corpus.identify import UNDETERMINED as UNDETERMINED
 from polylm.tasks.corpus.identify import Found, identify
 from polylm.tasks.corpus.identify import fasttext_line as fasttext_line
@@ -77,7 +77,7 @@ def identify_language(rows: Rows, params: LanguageParams, model: Path) -> Column
     with confidence 0: only a document without text has no label. Memory: 1 MiB of text as Python's strings.
     """
     predict, texts = load_model(str(model)).f.predict, rows["text"]
-    batches = normalize.row_batches(texts.drop_null(), BATCH_BYTES)
+    batches = utf8.row_batches(texts.drop_null(), BATCH_BYTES)
     found = [
         one for batch in batches for one in identify(predict, batch, params.chars, params.sure, params.whole_chars)
     ]
@@ -133,7 +133,7 @@ def batches_by_language(texts: pa.Array, labels: pa.Array) -> Iterator[tuple[str
     """
     for language, places in places_by_language(labels).items():
         begin = 0
-        for batch in normalize.row_batches(texts.take(pa.array(places)), BATCH_BYTES):
+        for batch in utf8.row_batches(texts.take(pa.array(places)), BATCH_BYTES):
             yield language, places[begin : begin + len(batch)], batch
             begin += len(batch)
 

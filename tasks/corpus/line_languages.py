@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from polylm.kernels import normalize
+from polylm.kernels import utf8
 from polylm.tasks.corpus.identify import Predict, identify, load_model
 from polylm.tasks.stage import Columns, Field, Params, Rows, measure
 
@@ -38,7 +38,7 @@ def measure_line_languages(rows: Rows, params: LineLanguageParams, model: Path) 
     Memory: the lines of 1 MiB of text as Python's strings.
     """
     predict, texts = load_model(str(model)).f.predict, rows["text"]
-    batches = normalize.row_batches(texts.drop_null(), BATCH_BYTES)
+    batches = utf8.row_batches(texts.drop_null(), BATCH_BYTES)
     found = [_row(counts) for batch in batches for counts in _counts(predict, batch, params)]
     places = pa.array(np.cumsum(texts.is_valid()) - 1, mask=texts.is_null().to_numpy(zero_copy_only=False))
     columns = zip(*found, strict=True) if found else [()] * len(WRITES)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from polylm.kernels import ccnet_normalize, minhash, normalize
+from polylm.kernels import ccnet_normalize, minhash, utf8
 from polylm.tasks.corpus.language import BATCH_BYTES, places_by_language
 from polylm.tasks.documents.schema import REFERENCE
 from polylm.tasks.rules import Rules, at_most, lookup
@@ -81,7 +81,7 @@ def is_of(kinds: pa.Array, wanted: Sequence[str]) -> NDArray[np.bool_]:
 def normal_batches(texts: pa.Array) -> Iterator[tuple[int, pa.Array, NormalTexts]]:
     """(first row, texts, their normal forms), at most `BATCH_BYTES` of text or one row at a time."""
     begin = 0
-    for batch in normalize.row_batches(texts, BATCH_BYTES):
+    for batch in utf8.row_batches(texts, BATCH_BYTES):
         yield begin, batch, NormalTexts(batch)
         begin += len(batch)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from polylm.kernels import normalize
+from polylm.kernels import utf8
 from polylm.kernels.words import segment
 from polylm.tasks.corpus.language import BATCH_BYTES, places_by_language
 from polylm.tasks.corpus.rule_sets import rule_set
@@ -89,7 +89,7 @@ def _reference_texts(rows: Rows, language: str, kinds: tuple[str, ...]) -> Itera
     wanted = np.zeros(len(rows["text"]), np.bool_)
     wanted[places_by_language(rows["language"]).get(language, [])] = True
     wanted &= np.isin(np.asarray(rows["kind"].fill_null("")), kinds) & np.asarray(rows["text"].is_valid())
-    yield from normalize.row_batches(rows["text"].filter(pa.array(wanted)), BATCH_BYTES)
+    yield from utf8.row_batches(rows["text"].filter(pa.array(wanted)), BATCH_BYTES)
 
 
 def _words(texts: pa.Array, language: str) -> list[str]:

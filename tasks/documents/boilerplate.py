@@ -11,7 +11,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from polylm.kernels import normalize
+from polylm.kernels import clean_text, utf8
 from polylm.tasks.corpus.spill import Groups, spill_folder
 from polylm.tasks.stage import Corpus, Field, Params, Rows, Workspace, files
 
@@ -89,7 +89,7 @@ def line_hash(line: str) -> int:
 def _pages(rows: Rows) -> Iterator[NDArray[np.void]]:
     """The different lines of every page of a site, as they are after cleaning, and the line that all have."""
     for start, texts in _batches(rows["text"]):
-        cleaned = normalize.clean(texts, max_word_chars=1 << 30, drop_url_lines=False).texts
+        cleaned = clean_text.clean(texts, max_word_chars=1 << 30, drop_url_lines=False).texts
         urls = rows["url"].slice(start, len(texts)).to_pylist()
         for text, url in zip(cleaned.to_pylist(), urls, strict=True):
             host = host_hash(url) if url and text else 0
@@ -102,7 +102,7 @@ def _pages(rows: Rows) -> Iterator[NDArray[np.void]]:
 
 def _batches(texts: pa.Array) -> Iterator[tuple[int, pa.Array]]:
     start = 0
-    for batch in normalize.row_batches(texts):
+    for batch in utf8.row_batches(texts):
         yield start, batch
         start += len(batch)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from polylm.kernels import normalize
+from polylm.kernels import clean_text
 from polylm.kernels.c4_lines import judge_lines
 from polylm.tasks.documents.boilerplate import cut_lines, lines_by_host
 from polylm.tasks.documents.masks import Kind, mask, maybe
@@ -119,10 +119,10 @@ class _Work:
             self._note(row, ({"why": "mojibake", "line": number, "text": line} for number, line in lines))
         return {row: len(lines) for row, lines in found.items() if not self._kept[row]}
 
-    def clean(self, params: CleanParams) -> normalize.CleanResult:
+    def clean(self, params: CleanParams) -> clean_text.CleanResult:
         """The rules for lines and words."""
         longest, without_urls = params.max_word_chars, params.drop_url_lines
-        cleaned = normalize.clean(self._texts, max_word_chars=longest, drop_url_lines=without_urls)
+        cleaned = clean_text.clean(self._texts, max_word_chars=longest, drop_url_lines=without_urls)
         for row in np.flatnonzero((cleaned.url_lines + cleaned.long_words > 0) & ~self._kept).tolist():
             self._note(row, _lines_and_words(self._texts[row].as_py(), params))
         self._texts = cleaned.texts
@@ -178,7 +178,7 @@ class _Work:
 def _lines_and_words(text: str, params: CleanParams) -> list[dict[str, Any]]:
     """The lines of addresses and the over-long words of one text, a line and a word at a time by the very rules."""
     visible = (
-        normalize.clean(pa.array([text], pa.string()), max_word_chars=_NO_LIMIT, drop_url_lines=False).texts[0].as_py()
+        clean_text.clean(pa.array([text], pa.string()), max_word_chars=_NO_LIMIT, drop_url_lines=False).texts[0].as_py()
     )
     lines = (visible or "").split("\n")
     judged = _judge(lines, params)
@@ -197,9 +197,9 @@ def _lines_and_words(text: str, params: CleanParams) -> list[dict[str, Any]]:
     return found
 
 
-def _judge(texts: list[str], params: CleanParams) -> normalize.CleanResult:
+def _judge(texts: list[str], params: CleanParams) -> clean_text.CleanResult:
     array = pa.array(texts, pa.string())
-    return normalize.clean(array, max_word_chars=params.max_word_chars, drop_url_lines=params.drop_url_lines)
+    return clean_text.clean(array, max_word_chars=params.max_word_chars, drop_url_lines=params.drop_url_lines)
 
 
 def _repeated(urls: pa.Array, table: pa.Table) -> Callable[[int, str], tuple[str, list[tuple[int, str]]]]:

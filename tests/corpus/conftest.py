@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from samples import DOCUMENTS, MODEL
 
-from polylm.kernels import normalize
+from polylm.kernels import clean_text
 from polylm.tasks.corpus.language import LanguageParams, identify_language
 from polylm.tasks.settings import cache_folder
 from polylm.tasks.stage import Workspace
@@ -23,7 +23,7 @@ def sample():
         pytest.skip(f"{MODEL} is not there: `make install` fetches it")
     with gzip.open(DOCUMENTS, "rt") as file:
         records = [json.loads(line) for line in file]
-    texts = normalize.clean(
+    texts = clean_text.clean(
         pa.array([record["text"] for record in records]), max_word_chars=1_000, drop_url_lines=True
     ).texts
     columns = {

@@ -15,7 +15,7 @@ from datasketch import MinHash, MinHashLSH
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polylm.kernels.normalize import tokenize
+from polylm.kernels.shingles import tokenize
 from polylm.tasks.corpus.duplicates import (
     CLUSTERS,
     BandParams,

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polylm.kernels import normalize
+from polylm.kernels import utf8
 from polylm.tasks.corpus.duplicates import (
     BandParams,
     ClusterParams,
@@ -87,7 +87,7 @@ def test_a_part_of_three_batches_takes_little_more_than_one(stage):
 
     one, three = (pa.array(texts_of(int(count * 0.9 * BATCH_BYTES))) for count in (1, 3))
     assert peak_of(work(three)) < 1.3 * peak_of(work(one))
-    assert len(list(normalize.row_batches(three, BATCH_BYTES))) >= 3
+    assert len(list(utf8.row_batches(three, BATCH_BYTES))) >= 3
 
 
 def test_a_band_of_four_times_the_documents_takes_less_than_half_more(work):

@@ -22,7 +22,7 @@ from polylm.dashboard.training_trace import packed_rows
 from polylm.dashboard.word_diff import word_diff
 from polylm.flows.reading import explain
 from polylm.flows.recipes import resolve
-from polylm.kernels import normalize
+from polylm.kernels import clean_text
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import REASON
@@ -283,7 +283,7 @@ def test_what_clean_cut_is_struck_out(hostile):
 )
 def test_what_stays_of_a_text_is_the_cleaned_text(text):
     shown = pieces(text, CleanParams())
-    cleaned = normalize.clean(pa.array([text]), max_word_chars=1_000, drop_url_lines=True).texts[0].as_py()
+    cleaned = clean_text.clean(pa.array([text]), max_word_chars=1_000, drop_url_lines=True).texts[0].as_py()
     assert agrees(shown, cleaned)
     assert "".join("".join(piece.text for piece in shown).split()) == "".join(text.split())
 

@@ -22,7 +22,7 @@ from polylm.kernels.minhash import (
     signatures,
     xxh64,
 )
-from polylm.kernels.normalize import shingles, tokenize
+from polylm.kernels.shingles import shingles, tokenize
 
 TEXTS = [
     "The harbour was quiet that morning; two boats came in late, and the third one did not come at all.",

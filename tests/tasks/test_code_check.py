@@ -10,7 +10,7 @@ from samples import ODD_TEXTS, ROOT, environment, records_of, write_jsonl
 from polylm.tasks.documents.clean import clean
 
 PACKAGES = ("kernels", "model", "tasks", "flows")
-KERNEL, STAGE = "kernels/normalize.py", "tasks/documents/clean.py"
+KERNEL, STAGE = "kernels/clean_text.py", "tasks/documents/clean.py"
 NOW = clean.version
 
 

@@ -167,7 +167,7 @@ def fingerprint(folder):
 
 
 def test_a_fingerprint_sees_code_and_not_comments_docstrings_or_layout(tmp_path):
-    code = 'from polylm.kernels import normalize\n\n\ndef f(x):\n    """Old."""\n    return normalize.clean(x) + 1\n'
+    code = 'from polylm.kernels import clean_text\n\n\ndef f(x):\n    """Old."""\n    return clean_text.clean(x) + 1\n'
     module = tmp_path / "lib_a.py"
     module.write_text(code)
     first = fingerprint(tmp_path)
@@ -179,7 +179,7 @@ def test_a_fingerprint_sees_code_and_not_comments_docstrings_or_layout(tmp_path)
 
 def test_a_fingerprint_holds_the_kernels_below_and_not_the_machinery():
     seen = keys._imported("polylm.tasks.documents.clean")
-    assert {"polylm.tasks.documents.clean", "polylm.kernels.normalize"} <= seen
+    assert {"polylm.tasks.documents.clean", "polylm.kernels.clean_text"} <= seen
     assert not seen & keys.MACHINERY
 
 

@@ -77,11 +77,11 @@ def _add_pages(pairs: Sequence[_Pair], languages: tuple[str, str], out: Collecto
 
 def _stay(pairs: Sequence[_Pair]) -> list[bool]:
     """Whether both sides of every pair hold a line after cleaning."""
-    from polylm.kernels import normalize  # brings numba, which other readers do without
+    from polylm.kernels import clean_text  # brings numba, which other readers do without
 
     longest = max((len(side) for pair in pairs for side in pair.sides), default=0) + 1
     cleaned = [
-        normalize.clean(
+        clean_text.clean(
             pa.array([pair.sides[side] for pair in pairs], pa.string()), max_word_chars=longest, drop_url_lines=True
         )
         for side in (0, 1)
