@@ -55,10 +55,10 @@ bench: ## run one comparison: make bench ONLY=name
 	@PYTHONPATH=benchmarks $(BIN)/python -P benchmarks/$(ONLY).py
 
 agreement: ## our verdicts against datatrove's recorded ones: make agreement GOLDENS=FILE [DATA=FOLDER]
-	@test -n "$(GOLDENS)" || { echo "make agreement GOLDENS=FILE [DATA=FOLDER]: a file of datatrove's answers, such as" \
+	@test -n "$(GOLDENS)" || { echo "make agreement GOLDENS=FILE [DATA=FOLDER] [RAW=1]: a file of datatrove's answers, such as" \
 	  "tests/data/datatrove_filters.jsonl.gz, and where the texts lie that are not in it" >&2; exit 2; }
 	@$(MAKE) --no-print-directory packages
-	@PYTHONPATH=benchmarks $(BIN)/python -P -m agreement "$(GOLDENS)" $(if $(DATA),--data "$(DATA)")
+	@PYTHONPATH=benchmarks $(BIN)/python -P -m agreement "$(GOLDENS)" $(if $(DATA),--data "$(DATA)") $(if $(RAW),--raw)
 
 goldens: ## write tests/goldens.json anew, after a stage's version was raised
 	@$(MAKE) --no-print-directory install EXTRA=dev

@@ -35,9 +35,6 @@ from polylm.tasks.rules import judge
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "medium"
 COMMAND = "make bench ONLY=rules_datatrove DATA=FOLDER"
 MODES = ("own", "cached", "ready")
-CODES = {"ar": "arb_Arab", "de": "deu_Latn", "en": "eng_Latn", "es": "spa_Latn", "fr": "fra_Latn", "he": "heb_Hebr",
-         "id": "ind_Latn", "it": "ita_Latn", "ja": "jpn_Jpan", "ko": "kor_Hang", "nl": "nld_Latn", "pl": "pol_Latn",
-         "pt": "por_Latn", "ru": "rus_Cyrl", "th": "tha_Thai", "tr": "tur_Latn", "vi": "vie_Latn", "zh": "cmn_Hani"}  # fmt: skip
 NO_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
@@ -46,7 +43,7 @@ def main() -> None:
         return _ours(sys.argv[2], Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
     folder = Path(os.environ.get("DATA") or FOLDER)
     limit, modes = os.environ.get("LIMIT", "0"), os.environ.get("MODES", ",".join(MODES)).split(",")
-    languages = os.environ.get("LANGUAGES", ",".join(CODES)).split(",")
+    languages = os.environ.get("LANGUAGES", ",".join(peers.CODES)).split(",")
     peer = peers.datatrove()
     for mode in modes:
         sums = {"ours": 0.0, "peer": 0.0}
@@ -54,7 +51,15 @@ def main() -> None:
             path = str(folder / f"{language}.jsonl.gz")
             ours = _measure([sys.executable, "-P", __file__, "ours", mode, path, language, limit])
             theirs = _measure(
-                [peer, "-P", Path(peers.__file__).with_name("datatrove_rules.py"), mode, path, CODES[language], limit]
+                [
+                    peer,
+                    "-P",
+                    Path(peers.__file__).with_name("datatrove_rules.py"),
+                    mode,
+                    path,
+                    peers.CODES[language],
+                    limit,
+                ]
             )
             assert ours["documents"] == theirs["documents"]
             sums = {"ours": sums["ours"] + ours["seconds"], "peer": sums["peer"] + theirs["seconds"]}

@@ -1,8 +1,9 @@
-"""Our verdicts and reasons against those that datatrove 0.10.1 gave: `make agreement GOLDENS=FILE [DATA=FOLDER]`.
+"""Our verdicts and reasons against those that datatrove 0.10.1 gave: `make agreement GOLDENS=FILE [DATA=FOLDER] [RAW=1]`.
 
 FILE holds JSON lines, plain or gzipped: a document's text (inline, or by `file` and `id` in a JSONL file under DATA,
 ../shared/data if nothing is said), datatrove's words and sentences of it, and what each of its filters answered. Our
-rules get those words and sentences, so that only the rules are compared.
+rules get those words and sentences, so that only the rules are compared. With RAW the words are cut from the text, by
+datatrove's own segmenters (the extra `polylm[datatrove]`); sentences are the recorded ones.
 
 Prints a table, every difference, and one line of sums. Exits with 1 if anything differs that is not deliberate, with 2
 if FILE cannot be read as such. Deliberate:
@@ -13,7 +14,10 @@ if FILE cannot be read as such. Deliberate:
 import argparse
 import sys
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
+
+from peers import CODES
 
 from agreement.answers import Verdict, answers
 from agreement.records import Document, GoldensError, Names, batches, read_documents
@@ -28,13 +32,23 @@ def main() -> int:
     arguments = _arguments()
     tally = Tally()
     try:
-        for batch in batches(read_documents(arguments.goldens, arguments.data)):
+        documents = read_documents(arguments.goldens, arguments.data)
+        for batch in batches(map(_cut, documents) if arguments.raw else documents):
             tally.add(batch, answers(batch))
     except GoldensError as error:
         print(f"agreement: {error}", file=sys.stderr)
         return 2
     tally.report()
     return 1 if tally.differences else 0
+
+
+def _cut(document: Document) -> Document:
+    """The document with the words that datatrove cuts it into now."""
+    try:
+        from datatrove.utils.text import split_into_words
+    except ImportError as error:
+        raise GoldensError(f"RAW cuts words as datatrove does: pip install 'polylm[datatrove]' ({error})") from error
+    return replace(document, words=split_into_words(document.text, CODES[document.language]))
 
 
 class Tally:
@@ -94,6 +108,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("goldens", type=Path, help="A file of the form of ../shared/goldens/filters.jsonl.gz.")
     parser.add_argument("--data", type=Path, default=DATA, help="Where the files lie that its records name.")
+    parser.add_argument("--raw", action="store_true", help="Cut the words from the text, as datatrove does.")
     return parser.parse_args()
 
 

@@ -9,6 +9,11 @@ from packaging.requirements import Requirement
 
 from polylm.tasks.settings import cache_folder
 
+# What datatrove calls our languages.
+CODES = {"ar": "arb_Arab", "de": "deu_Latn", "en": "eng_Latn", "es": "spa_Latn", "fr": "fra_Latn", "he": "heb_Hebr",
+         "id": "ind_Latn", "it": "ita_Latn", "ja": "jpn_Jpan", "ko": "kor_Hang", "nl": "nld_Latn", "pl": "pol_Latn",
+         "pt": "por_Latn", "ru": "rus_Cyrl", "th": "tha_Thai", "tr": "tur_Latn", "vi": "vie_Latn", "zh": "cmn_Hani"}  # fmt: skip
+
 
 def environment(name: str, requirements: Sequence[str]) -> str:
     """The interpreter of an environment that holds a peer; made at the first call, which takes minutes."""

@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 from samples import ROOT, environment
@@ -90,6 +91,13 @@ def test_the_command_fails_where_something_differs(tmp_path):
     assert done.returncode == 1
     assert "line 2 (made, en), default/fineweb_quality: datatrove kept, ours short_line_ratio\n" in done.stdout
     assert done.stdout.endswith("; 1 differences\n")
+
+
+@pytest.mark.skipif(bool(find_spec("datatrove")), reason="datatrove is installed here")
+def test_words_from_raw_text_need_the_segmenters_of_datatrove(tmp_path):
+    done = agreement(write(tmp_path / "plain", record()), "--raw")
+    assert done.returncode == 2
+    assert "pip install 'polylm[datatrove]'" in done.stderr
 
 
 def test_rules_see_the_recorded_words_and_not_their_own(tmp_path):
