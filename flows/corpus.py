@@ -92,9 +92,8 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     keepers = run(choose_keepers, NoParams(), docs, clusters, where=gates)
     gates = (*gates, run(drop_duplicates, NoParams(), docs, keepers))
     watch.gates(recipe.alarms, gates)
-    watch.survivors(
-        recipe.alarms, recipe.wanted.languages, labels, run(count_survivors, NoParams(), language, where=gates)
-    )
+    survivors = run(count_survivors, NoParams(), language, text, where=gates)
+    watch.survivors(recipe.alarms, recipe.wanted.languages, labels, survivors)
     selected = run(select, NoParams(), about, language, where=gates)
     return Corpus(about, docs, language, split, wanted, selected)
 
