@@ -26,6 +26,7 @@ from polylm.tasks.corpus.split import assign_split
 from polylm.tasks.corpus.stop_words import fit_stop_words
 from polylm.tasks.corpus.text import filter_text, measure_text
 from polylm.tasks.corpus.thresholds import fit_thresholds
+from polylm.tasks.corpus.toxicity import measure_toxicity
 from polylm.tasks.documents.boilerplate import count_lines
 from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
@@ -74,6 +75,8 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     classifiers = run(train_classifier, recipe.classifier.covering(languages), about, docs, language, where=wanted)
     quality = run(score_quality, NoParams(), docs, language, models, classifiers, where=wanted)
     _score_with_model(recipe, docs, wanted)
+    if toxic := [adopt(one.file) for one in recipe.toxicity.lists]:
+        run(measure_toxicity, recipe.toxicity, docs, language, *toxic, where=wanted)
     signatures = run(sign, recipe.bands, docs, where=wanted)
     candidates = run(join_bands, recipe.bands, signatures)
     clusters = run(label_clusters, NoParams(), docs, run(verify_clusters, recipe.clusters, docs, candidates))
@@ -92,9 +95,8 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     keepers = run(choose_keepers, NoParams(), docs, clusters, where=gates)
     gates = (*gates, run(drop_duplicates, NoParams(), docs, keepers))
     watch.gates(recipe.alarms, gates)
-    watch.survivors(
-        recipe.alarms, recipe.wanted.languages, labels, run(count_survivors, NoParams(), language, where=gates)
-    )
+    survivors = run(count_survivors, NoParams(), language, text, where=gates)
+    watch.survivors(recipe.alarms, recipe.wanted.languages, labels, survivors)
     selected = run(select, NoParams(), about, language, where=gates)
     return Corpus(about, docs, language, split, wanted, selected)
 

@@ -97,6 +97,15 @@ def where_to_look(here: Session) -> dict[str, str]:
     return lines
 
 
+def kept_by_language(here: Session) -> list[dict[str, Any]] | None:
+    """Documents that no gate rejects, and their bytes after cleaning, by language; None where something must be built first."""
+    counts = here.artifacts.get("count_survivors")
+    if counts is None or not counts.built:
+        return None
+    rows: list[dict[str, Any]] = read_columns(here.store.part_path(counts.stage, str(counts.parts[0].key))).to_pylist()
+    return rows
+
+
 @contextmanager
 def replayed(settings: Settings, run_id: str | None = None, observer: Observer | None = None) -> Iterator[Session]:
     """A session in which the recipe of a run (the latest by default) was planned again: its artifacts, by stage."""

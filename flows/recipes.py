@@ -27,6 +27,7 @@ from polylm.tasks.corpus.split import SplitParams
 from polylm.tasks.corpus.stop_words import StopWordParams
 from polylm.tasks.corpus.text import StatisticsParams, TextParams, thresholds_of
 from polylm.tasks.corpus.thresholds import ThresholdParams
+from polylm.tasks.corpus.toxicity import ToxicityParams
 from polylm.tasks.documents.boilerplate import BoilerplateParams
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.documents.ingest import IngestParams
@@ -108,6 +109,7 @@ class Recipe(Params):
     statistics: StatisticsParams = Field(StatisticsParams(), description="What is counted in texts.")
     stop_words: StopWordParams = Field(StopWordParams(), description="Stop words fitted where nobody published any.")
     derived: ThresholdParams = Field(ThresholdParams(), description="How thresholds are derived from clean text.")
+    toxicity: ToxicityParams = Field(ToxicityParams(), description="Lists of words and models that tell toxic texts.")
     text: TextParams = Field(TextParams(), description="Rule sets and their thresholds for texts.")
     quality_models: QualityModelParams = Field(QualityModelParams(), description="The 5-gram models.")
     classifier: ClassifierParams = Field(ClassifierParams(), description="The classifiers.")

@@ -43,6 +43,15 @@ def plan_line(report: "StageReport") -> str:
     return f"{report.stage:24} {report.jobs:6} jobs  {count:20} {names}".rstrip()
 
 
+def kept_table(kept: list[dict[str, Any]]) -> str:
+    """One line a language: what no gate rejects."""
+    total = {"language": "all", **{name: sum(row[name] for row in kept) for name in ("documents", "bytes")}}
+    lines = [
+        f"  {row['language']:22} {row['documents']:>12,} documents {row['bytes']:>18,} bytes" for row in (*kept, total)
+    ]
+    return "\n".join(["kept:", *lines])
+
+
 def rules_table(rules: list[dict[str, Any]]) -> str:
     """One line a rule, the broken ones first, in columns."""
     rows = [

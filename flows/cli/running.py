@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from polylm.flows.cli.options import Changes, Json, OnAlarm, Sources, StoreOption, Until, Workers, app, settings_of
-from polylm.flows.cli.printing import as_values, plan_line, print_json
+from polylm.flows.cli.printing import as_values, kept_table, plan_line, print_json
 
 if TYPE_CHECKING:
     from polylm.flows.alarms import Watch
@@ -64,18 +64,22 @@ def plan(
     until: Until = None,
     json: Json = False,
 ) -> None:
-    """Say which jobs a run would build; exact up to the first costly job that is missing, "at most" past it."""
+    """Say which jobs a run would build and what it would keep; exact up to the first costly job that is missing."""
     from polylm.flows.everything import start
+    from polylm.flows.reading import kept_by_language
 
     settings = settings_of(store, workers)
     here = start(name, settings, sources=source or [], changes=set or [], until=until, mode="plan")
+    kept = kept_by_language(here)
     if json:
-        print_json([as_values(report) for report in here.reports])
+        print_json({"stages": [as_values(report) for report in here.reports], "kept": kept})
         return
     for report in here.reports:
         print(plan_line(report))
     for alarm in here.record["alarms"]:
         print(f"alarm: {alarm['message']}")
+    if until is None:
+        print("kept: known as soon as what gates read is built" if kept is None else kept_table(kept))
     total = sum(len(report.built) for report in here.reports)
     print(f"{'at most ' if not all(report.exact for report in here.reports) else ''}{total} jobs to build")
 

@@ -81,6 +81,18 @@ def load_list(path: str, kind: str) -> Match:
     return readers[kind](Path(path))
 
 
+def list_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and content of the lines of an adopted list that say something; # begins a comment."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name}: a list is UTF-8 text, but byte {error.start} is none") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        said = re.sub(r"(^|\s)#.*", "", line).strip()
+        if said:
+            yield number, said
+
+
 def _entry(url: str, match: Match) -> str:
     """The entry that matches an address, or nothing."""
     try:
@@ -90,18 +102,6 @@ def _entry(url: str, match: Match) -> str:
         return _FREE
     path = parts.path or "/"
     return match(host, f"{path}?{parts.query}" if parts.query else path, url) or _FREE
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and content of the lines that say something; # begins a comment."""
-    try:
-        text = path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name}: a list is UTF-8 text, but byte {error.start} is none") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        said = re.sub(r"(^|\s)#.*", "", line).strip()
-        if said:
-            yield number, said
 
 
 def _domain(text: str, path: Path, number: int) -> str:
@@ -123,7 +123,7 @@ class _Domains:
 
     @classmethod
     def read(cls, path: Path) -> "_Domains":
-        return cls(frozenset(_domain(said.split()[-1], path, number) for number, said in _lines(path)))
+        return cls(frozenset(_domain(said.split()[-1], path, number) for number, said in list_lines(path)))
 
     def __call__(self, host: str, path: str, url: str) -> str | None:
         while host:
@@ -142,7 +142,7 @@ class _Words:
     @classmethod
     def read(cls, path: Path) -> "_Words":
         phrases: dict[str, list[tuple[str, ...]]] = {}
-        for number, said in _lines(path):
+        for number, said in list_lines(path):
             words = tuple(_WORD.findall(said.lower()))
             if not words:
                 raise ValueError(f"{path.name}, line {number}: expected words, found {said[:60]!r}")
@@ -190,7 +190,7 @@ class _OptOuts:
     def read(cls, path: Path) -> "_OptOuts":
         hosts: dict[str, _Rules] = {}
         current: _Rules | None = None
-        for number, said in _lines(path):
+        for number, said in list_lines(path):
             found = _FIELD.fullmatch(said)
             name = found.group(1).lower() if found else ""
             if found and name == "host":

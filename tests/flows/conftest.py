@@ -1,8 +1,13 @@
 """One Prefect server, one worker a pool and one dashboard serve all tests of `polylm up`, which are the last to run."""
 
+import signal
+import sys
+
 import pytest
 from samples import third_options
 from upped import upped
+
+from polylm.flows import cli
 
 
 def pytest_collection_modifyitems(items):
@@ -20,3 +25,23 @@ def up(tmp_path_factory):
 def changes(third):
     """The data stages over the third, as changes in the form."""
     return [word for word in third_options(third) if word != "--set"]
+
+
+@pytest.fixture
+def polylm(capsys, monkeypatch, tmp_path):
+    """The command, called in this process: its exit code, what it printed, and what it said beside it."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_here(*words):
+        monkeypatch.setattr(sys, "argv", ["polylm", *map(str, words)])
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        return code, *capsys.readouterr()
+
+    return run_here

@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -11,31 +10,10 @@ import sys
 import pytest
 from samples import MODEL, ODD_TEXTS, call, command, environment, write_jsonl
 
-from polylm.flows import cli
 from polylm.tasks.maintenance.lock import alone
 from polylm.tasks.store import Store
 
 LINE = json.dumps({"text": "Some text that is long enough to be a document of its own."})
-
-
-@pytest.fixture
-def polylm(capsys, monkeypatch, tmp_path):
-    """The command, called in this process: its exit code, what it printed, and what it said beside it."""
-    monkeypatch.chdir(tmp_path)
-
-    def run_here(*words):
-        monkeypatch.setattr(sys, "argv", ["polylm", *map(str, words)])
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        finally:
-            signal.signal(signal.SIGTERM, before)
-        return code, *capsys.readouterr()
-
-    return run_here
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_a_page_of_one_line_is_rejected_by_a_derived_threshold(run):
 
 def test_a_plan_after_the_run_has_nothing_to_do_and_a_stated_threshold_moves_gates_only(run):
     def built(*more):
-        return {row["stage"] for row in json_of("plan", "corpus", *run, *more) if row["built"]}
+        return {row["stage"] for row in json_of("plan", "corpus", *run, *more)["stages"] if row["built"]}
 
     assert built() == set()
     gates = {"filter_text", "choose_keepers", "drop_duplicates", "count_survivors", "select"}

@@ -155,6 +155,7 @@ ASKED_FOR = {  # stages that a recipe has only where it asks for them
     "count_lines",
     "filter_urls",
     "measure_line_languages",
+    "measure_toxicity",
     "read_declared",
     "score_with_model",
     "set_aside_references",

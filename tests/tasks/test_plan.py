@@ -112,7 +112,7 @@ def test_a_source_added_at_the_end_touches_others_only_through_what_sees_the_who
 def real(verb, third, store, *more, workers=2):
     words = command(verb, "sample", *third_options(third), *more, "--store", store, "--workers", workers, "--json")
     found = json.loads(call([*words, *(["--no-prefect"] if verb == "run" else [])]))
-    return {report["stage"]: report for report in (found["stages"] if verb == "run" else found)}
+    return {report["stage"]: report for report in found["stages"]}
 
 
 ENGLISH = ("--set", "text.thresholds.en.gopher_short_doc=200")
