@@ -16,6 +16,7 @@ from polylm.dashboard.errors import BadRequest, Missing
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.gates import params_of
 from polylm.dashboard.keeping import Change, LetIn, advice_on, let_in
+from polylm.dashboard.origins import Origin, origins_of
 from polylm.dashboard.queries import Here, Place, Queries
 from polylm.dashboard.recipe_fields import command_line, set_words
 from polylm.dashboard.refit import can_refit, refit
@@ -39,10 +40,11 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class Told:
-    """A rule's answer with its bar."""
+    """A rule's answer with its bar, and where its threshold comes from where that was chosen by language."""
 
     answer: Answer
     bar: Markup | None
+    origin: Origin | None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,9 @@ def document(
     about = doc.about(here, run, place)
     shown = _text(here, run, place, about["language"], verdict, text == "whole")
     cluster = doc.cluster_of(here, run, place)
+    origins = {
+        (entry.stage, rule): one for entry, job in jobs for rule, one in origins_of(job, about["language"]).items()
+    }
     other, diff = _beside(here, run, place, cluster, beside)
     return page(
         request,
@@ -84,7 +89,8 @@ def document(
         is_rejected=recorded is not None if unasked else verdict.first is not None,
         is_judged=bool(unasked or verdict.answers),
         split=doc.row_of(here, run, "assign_split", place, ["split"]).get("split"),
-        rules=[Told(answer, _bar(answer)) for answer in doc.ordered(verdict.answers)],
+        rules=[Told(one, _bar(one), origins.get((one.gate, one.rule))) for one in doc.ordered(verdict.answers)],
+        origins=origins,
         unjudged=sum(answer.verdict.startswith("not judged") for answer in verdict.answers),
         text=shown,
         script=doc.script_of("".join(piece.text for piece in shown.pieces if not piece.cut)),
