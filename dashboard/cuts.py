@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,7 @@ class Piece:
     text: str
     cut: str = ""
     marks: tuple[str, ...] = ()  # of a line: the rules that count it
+    note: str = ""  # what else is to be said of it: repaired, or a stand-in
 
 
 def pieces(raw: str, params: CleanParams) -> list[Piece]:
@@ -48,6 +49,11 @@ def pieces(raw: str, params: CleanParams) -> list[Piece]:
         if after:
             found.append(Piece(after))
     return _joined(found)
+
+
+def left_of(text: str, params: CleanParams) -> str:
+    """What the rules for lines and words leave of a text."""
+    return _clean([text], params).texts[0].as_py() or ""
 
 
 def counted_lines(text: str, language: str, stop_words: Sequence[str], rules: Sequence[str]) -> dict[int, list[str]]:
@@ -75,16 +81,29 @@ def marked(shown: Sequence[Piece], text: str, counted: Mapping[int, Sequence[str
         return list(shown)
     filled = iter([number for number, line in enumerate(text.split("\n")) if line.strip()])
     found: list[Piece] = []
-    for line in _lines_of(shown):
+    for line in lines_of(shown):
         stays = any(piece.text.strip() for piece in line if not piece.cut)
         rules = tuple(counted.get(next(filled), ())) if stays else ()
-        found += [piece if piece.cut or not piece.text.strip() else Piece(piece.text, "", rules) for piece in line]
+        found += [piece if piece.cut or not piece.text.strip() else replace(piece, marks=rules) for piece in line]
     return found
 
 
 def agrees(shown: Sequence[Piece], text: str | None) -> bool:
     """Whether what stayed is the cleaned text, but for white space."""
     return "".join(piece.text for piece in shown if not piece.cut).split() == (text or "").split()
+
+
+def lines_of(shown: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """The pieces of each line, its end with it."""
+    line: list[Piece] = []
+    for piece in shown:
+        for text in re.findall(r"[^\n]*\n|[^\n]+", piece.text):
+            line.append(replace(piece, text=text))
+            if text.endswith("\n"):
+                yield line
+                line = []
+    if line:
+        yield line
 
 
 def _of_line(line: str, cleaned: clean_text.CleanResult, place: int, params: CleanParams) -> Iterator[Piece]:
@@ -142,16 +161,3 @@ def _joined(found: Sequence[Piece]) -> list[Piece]:
         else:
             grouped.append((piece.cut, [piece.text]))
     return [Piece(re.sub(r"\n{3,}", "\n\n", "".join(texts)), cut) for cut, texts in grouped]
-
-
-def _lines_of(shown: Sequence[Piece]) -> Iterator[list[Piece]]:
-    """The pieces of each line, its end with it."""
-    line: list[Piece] = []
-    for piece in shown:
-        for text in re.findall(r"[^\n]*\n|[^\n]+", piece.text):
-            line.append(Piece(text, piece.cut))
-            if text.endswith("\n"):
-                yield line
-                line = []
-    if line:
-        yield line

@@ -17,7 +17,12 @@ from polylm.tasks.why import Answer, why
 
 SHOWN_MEMBERS = 50  # of a cluster
 _ABOUT = ("id", "url", "date", "licence", "kind", "extra")
-_LABELS = ("language", "confidence", "runner_up", "runner_up_confidence")
+_LABELS = ("language", "confidence", "runner_up", "runner_up_confidence", "script", "script_share")
+_DECLARED = ("declared",)
+_LINES = (
+    "line_language", "line_language_chars", "second_line_language", "second_line_language_chars", "other_line_chars",
+    "unsure_line_chars",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,8 +63,14 @@ class Cluster:
 
 def about(here: Queries, run: Run, place: Place) -> dict[str, Any]:
     """What the source says of a document, and its labels; None where the run has not come to that yet."""
-    known: dict[str, Any] = dict.fromkeys((*_ABOUT, *_LABELS))
-    for stage, names in (("ingest", _ABOUT), ("identify_language", _LABELS)):
+    stages = {
+        "ingest": _ABOUT,
+        "identify_language": _LABELS,
+        "read_declared": _DECLARED,
+        "measure_line_languages": _LINES,
+    }
+    known: dict[str, Any] = dict.fromkeys(name for names in stages.values() for name in names)
+    for stage, names in stages.items():
         known |= row_of(here, run, stage, place, names)
     return known
 

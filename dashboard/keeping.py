@@ -1,6 +1,6 @@
 """The smallest change of a recipe that would keep a document: found by asking the very gates with other params."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from polylm.dashboard.recipe_fields import changed, field_of, leaves, set_words
 from polylm.dashboard.store_reading import Manifest
 from polylm.tasks import build
 from polylm.tasks.build import Job
+from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.rules import Rule, Rules, reasons_column
 from polylm.tasks.stage import REASON
@@ -125,14 +126,13 @@ def _changes(here: Queries, run: Run, entry: Entry, job: Job, row: int) -> list[
             continue  # another rule's change moved this bound too
         moves = next(_that_keep(job, one, extras, name, rule, so_far), {})
         so_far |= moves
-        before = dict(leaves(job.params.model_dump(mode="json")))  # with fields that are younger than the run
         found.append(
             Change(
                 entry,
                 name,
                 _value(rule),
                 moves,
-                next((before[path] for path in moves), None),
+                _bound(rule) if moves else None,
                 tuple(set_words(run, made, moves)),
                 () if moves else tuple(_behind(here, run, made)),
             )
@@ -144,8 +144,9 @@ def _that_keep(
     job: Job, one: build.Shown, extras: Sequence[Any], name: str, rule: Rule, so_far: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Changes of one field after which the rule holds: fields with the value of the bound, the likeliest first."""
-    told = {name, *(str(values[0].as_py()) for values in one.columns.values() if not _is_number(values.type))}
-    for path, new in sorted(_moves(job, rule), key=lambda move: -len(told & set(move[0].split("."))))[:MOST_TRIED]:
+    labels = {str(values[0].as_py()) for values in one.columns.values() if not _is_number(values.type)}
+    likeliest = sorted(_moves(job, rule), key=lambda move: -len({name, *labels} & set(move[0].split("."))))
+    for path, new in [*_new_entries(job, labels, name, rule), *likeliest][:MOST_TRIED]:
         try:
             params = _params(job, so_far | {path: new})
         except ValidationError:
@@ -154,9 +155,21 @@ def _that_keep(
             yield {path: new}
 
 
+def _new_entries(job: Job, labels: set[str], name: str, rule: Rule) -> Iterator[tuple[str, Any]]:
+    """A threshold for the document's label alone in tables where it has none: its bound is derived, or that of all others."""
+    if rule.side == "one_of":
+        return
+    for field, table in job.params.model_dump(mode="json").items():
+        others = table.get(OTHERS) if isinstance(table, Mapping) else None
+        if isinstance(others, Mapping) and name in others:
+            for label in sorted(labels):
+                if name not in table.get(label, {}):
+                    yield f"{field}.{label}.{name}", outward(float(rule.value[0]), rule.side == "at_most")
+
+
 def _moves(job: Job, rule: Rule) -> Iterator[tuple[str, Any]]:
     """Every field of the params that has the value of the rule's bound, with the value that lets the row through."""
-    bound = list(rule.bound) if rule.side == "one_of" else float(np.ravel(rule.bound)[0])
+    bound = _bound(rule)
     for path, value in leaves(job.params.model_dump(mode="json")):
         if rule.side == "one_of" and value == bound:
             yield path, [*value, rule.value[0].as_py()]
@@ -253,6 +266,10 @@ def _value(rule: Rule) -> float | str | None:
     if rule.side == "one_of":
         return str(rule.value[0].as_py())
     return float(rule.value[0])
+
+
+def _bound(rule: Rule) -> list[str] | float:
+    return list(rule.bound) if rule.side == "one_of" else float(np.ravel(rule.bound)[0])
 
 
 def _is_number(kind: pa.DataType) -> bool:

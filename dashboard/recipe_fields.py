@@ -47,13 +47,13 @@ def leaves(params: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
 
 
 def changed(params: Mapping[str, Any], changes: Changes) -> dict[str, Any]:
-    """Params with some fields set, to be validated by the stage's own type."""
+    """Params with some fields set, to be validated by the stage's own type; a table by language may get a new entry."""
     moved = json.loads(json.dumps(params))
     for path, value in changes.items():
         *above, last = path.split(".")
+        assert (above or [last])[0] in moved, f"no field {path}"
         inner = moved
         for name in above:
-            inner = inner[name]
-        assert last in inner, f"no field {path}"
+            inner = inner.setdefault(name, {})
         inner[last] = value
     return moved  # type: ignore[no-any-return]

@@ -10,28 +10,22 @@ from markupsafe import Markup
 from polylm.dashboard import document as doc
 from polylm.dashboard.cache import PATIENCE_SECONDS
 from polylm.dashboard.charts.svg import chart, line, rect
-from polylm.dashboard.cuts import LINE_COUNTS, Piece, agrees, counted_lines, marked, pieces
 from polylm.dashboard.document import Cluster, Verdict
 from polylm.dashboard.errors import BadRequest, Missing
 from polylm.dashboard.funnel import gates_of
-from polylm.dashboard.gates import params_of
 from polylm.dashboard.keeping import Change, LetIn, advice_on, let_in
+from polylm.dashboard.origins import Origin, origins_of
 from polylm.dashboard.queries import Here, Place, Queries
 from polylm.dashboard.recipe_fields import command_line, set_words
 from polylm.dashboard.refit import can_refit, refit
 from polylm.dashboard.search import labels_of
+from polylm.dashboard.shown_text import shown_text
 from polylm.dashboard.training_trace import SHOWN_STEPS, PackedRow, Training, packed_rows, trainings
 from polylm.dashboard.view import number, page, words
 from polylm.dashboard.word_diff import Diff, word_diff
-from polylm.tasks.corpus.text import StatisticsParams
-from polylm.tasks.documents.clean import CleanParams
-from polylm.tasks.maintenance.run_records import Entry, Run
-from polylm.tasks.stage import Params
-from polylm.tasks.store import StoreError
+from polylm.tasks.maintenance.run_records import Run
 from polylm.tasks.why import Answer
 
-SHOWN_CHARS = 20_000  # of a text, until the whole is asked for
-MOST_CHARS = 5_000_000
 SHOWN_ROWS = 20
 BAR = 120.0
 router = APIRouter()
@@ -39,22 +33,11 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class Told:
-    """A rule's answer with its bar."""
+    """A rule's answer with its bar, and where its threshold comes from where that was chosen by language."""
 
     answer: Answer
     bar: Markup | None
-
-
-@dataclass(frozen=True)
-class Text:
-    """What is shown of a text."""
-
-    pieces: list[Piece]
-    chars: int  # of the text as it was read
-    shown: int
-    reasons: list[str]  # why something was cut
-    marks: list[str]  # rules whose lines are marked
-    agrees: bool  # what stayed is the cleaned text; else that is shown alone
+    origin: Origin | None
 
 
 @router.get("/run/{run_id}/doc/{address}")
@@ -68,8 +51,11 @@ def document(
     verdict = doc.judge(here, jobs, place)
     recorded = labels_of(here, run, place.part).told(place.row)[1] if unasked else None
     about = doc.about(here, run, place)
-    shown = _text(here, run, place, about["language"], verdict, text == "whole")
+    shown = shown_text(here, run, place, about, verdict, text == "whole")
     cluster = doc.cluster_of(here, run, place)
+    origins = {
+        (entry.stage, rule): one for entry, job in jobs for rule, one in origins_of(job, about["language"]).items()
+    }
     other, diff = _beside(here, run, place, cluster, beside)
     return page(
         request,
@@ -84,10 +70,11 @@ def document(
         is_rejected=recorded is not None if unasked else verdict.first is not None,
         is_judged=bool(unasked or verdict.answers),
         split=doc.row_of(here, run, "assign_split", place, ["split"]).get("split"),
-        rules=[Told(answer, _bar(answer)) for answer in doc.ordered(verdict.answers)],
+        rules=[Told(one, _bar(one), origins.get((one.gate, one.rule))) for one in doc.ordered(verdict.answers)],
+        origins=origins,
         unjudged=sum(answer.verdict.startswith("not judged") for answer in verdict.answers),
         text=shown,
-        script=doc.script_of("".join(piece.text for piece in shown.pieces if not piece.cut)),
+        script=about["script"] or doc.script_of("".join(piece.text for piece in shown.pieces if not piece.cut)),
         cluster=cluster,
         other=other,
         diff=diff,
@@ -222,48 +209,6 @@ def _because(first: Answer, language: str | None, cluster: Cluster | None) -> Ma
     assert not isinstance(first.value, str)
     where = Markup(" in <bdi>{}</bdi>").format(language) if language else ""
     return Markup("its value {} is {} than {}{}").format(number(first.value), side, number(first.bound), where)
-
-
-def _text(here: Queries, run: Run, place: Place, language: str | None, verdict: Verdict, whole: bool) -> Text:
-    raw = doc.row_of(here, run, "ingest", place, ["text"]).get("text") or ""
-    most = MOST_CHARS if whole else SHOWN_CHARS
-    read = raw if len(raw) <= most else raw[:most]
-    entry = doc.last(here, run, "clean")
-    if entry is None:
-        return Text([Piece(read)], len(raw), len(read), [], [], True)
-    params = _params(here, entry)
-    found = pieces(read, params) if isinstance(params, CleanParams) else []
-    cleaned = doc.row_of(here, run, "clean", place, ["text"]).get("text") or ""
-    fits = params is not None and (len(read) < len(raw) or agrees(found, cleaned))
-    if not fits:
-        found = [Piece(cleaned[:most])]
-    elif len(read) == len(raw) and language:
-        found = marked(found, cleaned, _counted(here, run, place, cleaned, language, verdict))
-    reasons = list(dict.fromkeys(piece.cut for piece in found if piece.cut))
-    marks = list(dict.fromkeys(mark for piece in found for mark in piece.marks))
-    return Text(found, len(raw), len(read), reasons, marks, fits)
-
-
-def _counted(
-    here: Queries, run: Run, place: Place, cleaned: str, language: str, verdict: Verdict
-) -> dict[int, list[str]]:
-    rules = [answer.rule for answer in verdict.broken if answer.rule in LINE_COUNTS]
-    entry = doc.last(here, run, "measure_text")
-    if not rules or entry is None:
-        return {}
-    params = _params(here, entry)
-    if not isinstance(params, StatisticsParams):
-        return {}
-    stop_words = params.stop_words.get(language, ())
-    return here.cache.get(("lines", run.id, place.number), lambda: counted_lines(cleaned, language, stop_words, rules))
-
-
-def _params(here: Queries, entry: Entry) -> Params | None:
-    """What a stage was made with; None where other code made it."""
-    try:
-        return params_of(here, entry)
-    except StoreError:
-        return None
 
 
 def _beside(here: Queries, run: Run, place: Place, cluster: Cluster | None, beside: str) -> tuple[str, Diff | None]:

@@ -3,8 +3,8 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from polylm.dashboard import charts
 from polylm.dashboard.alarms import Alarm, alarm_at
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.links import documents_url, key_of, stage_url
+from polylm.dashboard.origins import Origin, origins_of, summary
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.recipe_fields import command_line, set_words
 from polylm.dashboard.stages.examples import Example, examples
@@ -42,6 +43,7 @@ class Card:
     knob: Knob | None
     value: float | None  # of the knob, as moved
     href: str  # shows its borderline documents
+    origin: Origin | None  # of its threshold, where thresholds differ by language and one was chosen
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,13 @@ class _Asked:
     def knobs(self) -> list[Knob]:
         label, labels = "" if self.language == ALL else self.language, self.sample.labels
         fitted = knobs_of(self.fit.params, labels, label, self.fit.stage.name) if self.fit else []
-        return [*knobs_of(self.sample.job.params, labels, label), *fitted]
+        own = [_as_judged(knob, self.origins) for knob in knobs_of(self.sample.job.params, labels, label)]
+        return [*own, *fitted]
+
+    @cached_property
+    def origins(self) -> dict[str, Origin]:
+        """Where the thresholds of this language come from; of other gates than that of texts none."""
+        return origins_of(self.sample.job, "" if self.language == ALL else self.language)
 
     def key(self, name: str) -> tuple[str, ...]:
         """Of what this gate and language determine."""
@@ -116,7 +124,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
         loose=_loose(asked, cards, moves), languages=_languages(asked), rule=rule, borderline=_borderline(asked, rule),
         overlap=_overlap(asked, tallies), answer=_answer(asked, moves) if moves else None, stage=sample.job.stage,
         reset=asked.href(language=asked.language), form=FORMS[sample.unit], unit=sample.unit,
-        ask=url("run", run.id, "stage", entry.stage, "what-if"), artifact=key_of(entry), alarm=alarm,
+        origins=_origins(asked), ask=url("run", run.id, "stage", entry.stage, "what-if"), artifact=key_of(entry), alarm=alarm,
         alarm_href=_documents(run, entry, alarm), found=partial(_found, asked),
         has_knobs=bool(asked.knobs), plain=_plain, has_fit=asked.fit is not None, by_language=_by_language(sample),
     )  # fmt: skip
@@ -171,6 +179,32 @@ def _found(asked: _Asked, rule: str = "") -> str:
     return documents_url(asked.run, gate=asked.entry.stage, reason=rule, language=language, alone=True)
 
 
+def _as_judged(knob: Knob, origins: Mapping[str, Origin]) -> Knob:
+    """A threshold of a language as the gate has it: a derived one is in none of its params."""
+    origin = origins.get(knob.path[-1]) if knob.path[0] == "thresholds" else None
+    return replace(knob, value=origin.threshold, source=origin.told) if origin else knob
+
+
+@dataclass(frozen=True)
+class _Origins:
+    """How many thresholds of a language are of each kind, and the page of the derived ones."""
+
+    counts: list[tuple[str, int]]
+    fit: str
+
+
+def _origins(asked: _Asked) -> _Origins | None:
+    if not asked.origins:
+        return None
+    fitted = [
+        entry
+        for entry in asked.run.entries("fit_thresholds")
+        if entry.artifact in asked.here.manifest(asked.entry).reads
+    ]
+    fit = stage_url(asked.run, fitted[-1], language=asked.language) if fitted else ""
+    return _Origins(summary(asked.origins), fit)
+
+
 def _by_language(sample: Sample) -> bool:
     """Whether the gate has numbers that differ by language."""
     params, labels = sample.job.params, sample.labels
@@ -199,7 +233,7 @@ def _cards(asked: _Asked, drawn: _Drawn, moves: Mapping[Knob, float | None]) -> 
         knob = drawn.knobs.get(one.rule)
         value = moves.get(knob, knob.value) if knob else None
         href = asked.href(language=asked.language, rule=one.rule) + "#borderline"
-        cards.append(Card(one.rule, drawn.charts[one.rule], one, knob, value, href))
+        cards.append(Card(one.rule, drawn.charts[one.rule], one, knob, value, href, asked.origins.get(one.rule)))
     return cards
 
 

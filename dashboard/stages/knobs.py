@@ -9,9 +9,9 @@ from pydantic import ValidationError
 
 from polylm.dashboard.errors import BadRequest
 from polylm.dashboard.recipe_fields import changed
+from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.stage import Params
 
-OTHERS = "*"  # in a table by label: every label without an entry of its own
 PREFIX = "p."  # of a knob's name in an address
 OFF = "off"
 
@@ -33,7 +33,10 @@ class Knob:
 
 
 def knobs_of(params: Params, labels: Sequence[str], label: str, owner: str = "") -> list[Knob]:
-    """Every number of the params; of tables by label only the entry that counts for one label (none for "")."""
+    """Every number of the params; of tables by label only the entry that counts for one label (none for "").
+
+    Where that is the entry of all others, the number is the label's own all the same: moving it gives the label an entry.
+    """
     values = params.model_dump()
     found = []
     for name, about in type(params).model_fields.items():
@@ -84,19 +87,25 @@ def _numbers(
     """Paths and values of numbers; --set reaches into mappings but not into lists. None counts beside numbers."""
     if isinstance(value, Mapping):
         numeric = any(_is_number(other) for other in value.values())
-        for name in _entries(value, labels, label):
-            if value[name] is None and numeric:
+        for name, inner in _entries(value, labels, label).items():
+            if inner is None and numeric:
                 yield (*path, str(name)), None
             else:
-                yield from _numbers(value[name], (*path, str(name)), labels, label)
+                yield from _numbers(inner, (*path, str(name)), labels, label)
     elif _is_number(value):
         yield path, value
 
 
-def _entries(table: Mapping[str, Any], labels: frozenset[str], label: str) -> list[str]:
-    if not (table.keys() & labels):
-        return list(table)
-    return [label] if label in table else [OTHERS] if label and OTHERS in table else []
+def _entries(table: Mapping[str, Any], labels: frozenset[str], label: str) -> Mapping[str, Any]:
+    """All entries of a mapping, but of a table by label that of one label: its own, filled up with that of all others."""
+    if OTHERS not in table and not (table.keys() & labels):
+        return table
+    if not label or not (label in table or OTHERS in table):
+        return {}
+    others, own = table.get(OTHERS), table.get(label)
+    if isinstance(others, Mapping):
+        return {label: {**others, **(own or {})}}
+    return {label: own if label in table else others}
 
 
 def _is_number(value: Any) -> bool:

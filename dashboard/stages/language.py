@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,19 @@ from markupsafe import Markup
 
 from polylm.dashboard import charts
 from polylm.dashboard.errors import Missing
-from polylm.dashboard.links import stage_url
+from polylm.dashboard.links import documents_url, stage_url
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.stages.examples import Example, examples
 from polylm.dashboard.stages.reading import read_rows
 from polylm.dashboard.view import count, page, percent, url
+from polylm.tasks.corpus.declared import MEMBERS
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.stage import REASON
 from polylm.tasks.store import StoreError
 
 BINS = 40
 DECLARED = ("lang_declared", "declared_language", "language", "lang")  # fields of `extra` that say a language
-GATES = ("want_languages", "keep_sure")  # that read what is shown here
+GATES = ("want_languages", "keep_sure", "check_declared")  # that read what is shown here
 SEEN_RECORDS = 200  # in which those are looked for
 DOUBT_PARTS = 16  # in which doubtful documents are looked for
 SHOWN_LABELS, SHOWN_DOUBTS, SHOWN_DIFFERENCES = 24, 12, 12
@@ -41,13 +42,18 @@ class Label:
 
 @dataclass(frozen=True)
 class Declared:
-    """What the sources say against what was found; `field` is where they say it."""
+    """What the sources say against what was found; `field` is where they say it.
+
+    Agreement is as the gate `check_declared` has it: a label that is a member of the declared macrolanguage agrees.
+    """
 
     field: str
     documents: int  # of which a source says it
     agreeing: int
     heat: Markup
     differences: list[tuple[str, str, int]]
+    rejected: int | None = None  # by `check_declared`, where the run has it
+    href: str = ""  # of those
 
 
 def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
@@ -132,6 +138,29 @@ def _bars(labels: Sequence[Label]) -> Markup:
 
 def _declared(here: Queries, run: Run, entry: Entry) -> Declared | None:
     """None where no source declares a language, or while that is being counted."""
+    read = [one for one in run.entries("read_declared") if here.has(one)]
+    found = _as_read(here, run, entry, read[-1]) if read else _as_written(here, run, entry)
+    gates = [one for one in run.entries("check_declared") if here.has(one)]
+    if found is None or not gates:
+        return found
+    rejected = sum(gates[-1].reasons.values())
+    return replace(found, rejected=rejected, href=documents_url(run, gate="check_declared", alone=True))
+
+
+def _as_read(here: Queries, run: Run, entry: Entry, read: Entry) -> Declared | None:
+    """By the run's own stage, which knows tags such as `pt-BR` and `por_Latn`."""
+    rows = here.sql_soon(
+        "SELECT d.declared AS declared, l.language AS found, count(*) AS n FROM {beside} WHERE d.declared IS NOT NULL "
+        "GROUP BY ALL ORDER BY n DESC, declared, found",
+        {"d": read, "l": entry},
+    )
+    pairs = [] if rows is None else [(row["declared"], row["found"] or "", row["n"]) for row in rows.to_pylist()]
+    fields = here.manifest(read).params.get("fields", [])
+    return _compared(", ".join(map(str, fields)), pairs) if pairs else None
+
+
+def _as_written(here: Queries, run: Run, entry: Entry) -> Declared | None:
+    """By the letters that a field of `extra` begins with, where the run has no stage for it."""
     field = _declaring_field(here, run)
     if not field:
         return None
@@ -183,10 +212,14 @@ def _compared(field: str, pairs: list[tuple[str, str, int]]) -> Declared:
     return Declared(
         field,
         sum(sums.values()),
-        sum(n for declared, label, n in pairs if declared == label),
+        sum(n for declared, label, n in pairs if _agree(declared, label)),
         heat,
-        [pair for pair in pairs if pair[0] != pair[1]][:SHOWN_DIFFERENCES],
+        [pair for pair in pairs if not _agree(*pair[:2])][:SHOWN_DIFFERENCES],
     )
+
+
+def _agree(declared: str, label: str) -> bool:
+    return label == declared or label in MEMBERS.get(declared, ())
 
 
 def _share(share: float | None) -> str:
