@@ -29,7 +29,8 @@ from polylm.tasks.stage import Columns, Field, Params, Rows, StageError, measure
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 _SPLIT_BY_SPACE = ("ko", "vi")  # whose words hold the punctuation beside them: here they are cut as in other languages
-_SPACES = np.array([9, 10, 13], np.uint8)  # within a phrase as good as a space
+_AS_SPACES = np.arange(256, dtype=np.uint8)
+_AS_SPACES[[9, 10, 13]] = 32  # tab and line ends: within a phrase as good as a space
 
 
 class ToxicityList(BaseModel):
@@ -91,7 +92,7 @@ class WordList:
     """Entries by the hash of their bytes; only stretches of words that are as long as some entry are compared."""
 
     language: str
-    hashes: NDArray[np.uint64]
+    hashes: NDArray[np.uint64]  # in order
     is_length: Bools  # whether an entry has so many bytes
 
     def count(self, texts: pa.Array) -> NDArray[np.int64]:
@@ -107,9 +108,13 @@ class WordList:
                 break
             starts, stops, of = starts[fits], stops[fits], owners[first][fits]
             like = self.is_length[stops - starts]
-            listed = np.isin(_hashes(spans.data, starts[like], stops[like]), self.hashes)
+            listed = self._has(_hashes(spans.data, starts[like], stops[like]))
             found += np.bincount(of[like][listed], minlength=len(texts))
         return found
+
+    def _has(self, hashes: NDArray[np.uint64]) -> Bools:
+        places = np.searchsorted(self.hashes, hashes)  # np.isin would sort the text's
+        return np.asarray(self.hashes[np.minimum(places, len(self.hashes) - 1)] == hashes)
 
 
 @lru_cache(maxsize=32)  # once a process
@@ -141,8 +146,7 @@ def _says_something(line: str) -> bool:
 def _words(texts: pa.Array, language: str) -> Spans:
     """Words in any case and either way of writing an accent; within them white space of any kind is a space."""
     spans = segment(_folded(texts), "" if language in _SPLIT_BY_SPACE else language)
-    data = np.where(np.isin(spans.data, _SPACES), np.uint8(32), spans.data)
-    return replace(spans, data=data)
+    return replace(spans, data=_AS_SPACES[spans.data])
 
 
 def _folded(texts: pa.Array) -> pa.Array:
