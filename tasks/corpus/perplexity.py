@@ -198,18 +198,25 @@ def _train_pieces(text: Path, params: QualityModelParams) -> bytes:
     import sentencepiece  # only this needs it: scoring reads the model's tables
 
     model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=_lines(text),
-        model_writer=model,
-        model_type="unigram",
-        vocab_size=params.pieces,
-        hard_vocab_limit=False,
-        character_coverage=params.coverage,
-        max_sentence_length=1
-        << 30,  # by default it skips what is longer than 4,192 bytes; cc_net's openings are shorter
-        num_threads=1,
-        minloglevel=2,
-    )
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_lines(text),
+            model_writer=model,
+            model_type="unigram",
+            vocab_size=params.pieces,
+            hard_vocab_limit=False,
+            character_coverage=params.coverage,
+            max_sentence_length=1 << 30,  # by default it skips what is over 4,192 bytes; cc_net's openings are shorter
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        if "required_chars" not in str(error):
+            raise
+        raise ValueError(
+            f"{params.pieces} pieces are fewer than the characters that must have one: raise quality_models.pieces, "
+            f"or lower quality_models.coverage ({params.coverage})"
+        ) from error
     return model.getvalue()
 
 

@@ -148,6 +148,17 @@ def test_a_corpus_of_nothing_trains_nothing(work):
     assert list(work.out.iterdir()) == []
 
 
+def test_fewer_pieces_than_characters_are_refused_in_words(work):
+    texts = ["".join(chr(0x4E00 + (7 * row + place) % 2_500) for place in range(60)) for row in range(300)]
+    rows = {
+        "text": pa.array(texts),
+        "language": pa.array(["zh"] * 300).dictionary_encode(),
+        "kind": pa.array(["doc"] * 300),
+    }
+    with pytest.raises(ValueError, match=r"300 pieces are fewer .* raise quality_models.pieces, or lower"):
+        train_quality_models([rows], QualityModelParams(min_reference_bytes=2_000, pieces=300), work, "zh")
+
+
 lines = st.lists(st.tuples(st.integers(0, 2**64 - 1), st.binary(min_size=1, max_size=9)), max_size=30)
 
 
