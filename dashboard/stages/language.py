@@ -65,9 +65,10 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     if chosen and histograms is not None and chosen not in {row["language"] for row in histograms}:
         raise Missing(f"No document is labelled {chosen[:40]!r}.")
     labels = None if histograms is None else _labels(run, entry, histograms, _floors(here, run))
-    declared = _declared(here, run, entry)
+    declared, pending = _declared_soon(here, run, entry)
     return page(
         request, "language.html", run=run, entry=entry, labels=labels, chosen=chosen, declared=declared,
+        declared_pending=pending,
         bars=_bars(labels) if labels else None, doubts=_doubts(here, run, entry, chosen),
         scripts=_scripts(here, entry), more=max(0, len(labels or ()) - SHOWN_LABELS), shown=SHOWN_LABELS,
         gates=[(one.stage, stage_url(run, one)) for name in GATES for one in run.entries(name)[-1:]],
@@ -136,8 +137,20 @@ def _bars(labels: Sequence[Label]) -> Markup:
     return charts.bars(items, title="Documents by label", width=520)
 
 
+class _StillCounting(Exception):
+    """An answer is being made: ask again."""
+
+
+def _declared_soon(here: Queries, run: Run, entry: Entry) -> tuple[Declared | None, bool]:
+    """What sources declare, and whether it is still being counted."""
+    try:
+        return _declared(here, run, entry), False
+    except _StillCounting:
+        return None, True
+
+
 def _declared(here: Queries, run: Run, entry: Entry) -> Declared | None:
-    """None where no source declares a language, or while that is being counted."""
+    """None where no source declares a language; _StillCounting where that is not known yet."""
     read = [one for one in run.entries("read_declared") if here.has(one)]
     found = _as_read(here, run, entry, read[-1]) if read else _as_written(here, run, entry)
     gates = [one for one in run.entries("check_declared") if here.has(one)]
@@ -154,7 +167,9 @@ def _as_read(here: Queries, run: Run, entry: Entry, read: Entry) -> Declared | N
         "GROUP BY ALL ORDER BY n DESC, declared, found",
         {"d": read, "l": entry},
     )
-    pairs = [] if rows is None else [(row["declared"], row["found"] or "", row["n"]) for row in rows.to_pylist()]
+    if rows is None:
+        raise _StillCounting
+    pairs = [(row["declared"], row["found"] or "", row["n"]) for row in rows.to_pylist()]
     fields = here.manifest(read).params.get("fields", [])
     return _compared(", ".join(map(str, fields)), pairs) if pairs else None
 
@@ -170,9 +185,9 @@ def _as_written(here: Queries, run: Run, entry: Entry) -> Declared | None:
         {"d": run.entries("ingest")[-1], "l": entry},
         [f"$.{field}"],
     )
-    pairs = (
-        [] if rows is None else [(r["declared"], r["found"] or "", r["n"]) for r in rows.to_pylist() if r["declared"]]
-    )
+    if rows is None:
+        raise _StillCounting
+    pairs = [(row["declared"], row["found"] or "", row["n"]) for row in rows.to_pylist() if row["declared"]]
     return _compared(field, pairs) if pairs else None
 
 
