@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from polylm.flows.history import Counts, artifact_of, previous_run, read_counts
 from polylm.tasks import keys
+from polylm.tasks.corpus.reference import set_aside_references
 from polylm.tasks.run import Session, current
 from polylm.tasks.stage import Field, Params
 from polylm.tasks.store import Artifact
@@ -84,8 +85,9 @@ class Watch:
     can_wait: bool = False  # somebody will be asked later, and the run started again with the answer
 
     def gates(self, params: AlarmParams, gates: Iterable[Artifact]) -> None:
-        """A source that loses more than its share at one gate."""
-        self._found(params, [alarm for gate in gates if gate.built for alarm in _lost_sources(params, gate)])
+        """A source that loses more than its share at one gate; that a reference is set aside is what was asked for."""
+        judging = [gate for gate in gates if gate.built and gate.stage != set_aside_references.name]
+        self._found(params, [alarm for gate in judging for alarm in _lost_sources(params, gate)])
 
     def labels(self, params: AlarmParams, labels: Artifact) -> None:
         """A language whose share of the documents is not what it was in the last run."""

@@ -4,7 +4,9 @@
 one (`PREFECT_HOME`), so a server that is started later shows the run.
 """
 
+import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -133,10 +135,13 @@ def _answers(url: str) -> bool:
 
 
 def let_calls_retry(may: bool) -> None:
-    """Whether a call that the server does not answer is tried again, as Prefect does, or fails at once."""
-    from prefect.settings import get_current_settings  # 1.5 s
+    """Whether a call that the server does not answer is tried again, as Prefect does, or fails at once.
 
-    client = get_current_settings().client
+    Called from the handler of a signal too, which may come while Prefect is being imported: nothing is imported here.
+    """
+    if "prefect.client.orchestration" not in sys.modules:  # no call is out
+        return
+    client = sys.modules["prefect.settings"].get_current_settings().client
     # Frozen, and read anew before each try; a new settings object would not reach the contexts that flows have entered.
     client.__dict__["max_retries"] = type(client).model_fields["max_retries"].default if may else 0
 
@@ -148,8 +153,20 @@ def serve(port: int) -> None:
     from prefect.server.api.server import create_app
 
     _begin_as_writer()
+    _make_database()
     app = create_app(final=True)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+
+
+def _make_database() -> None:
+    """Bring the database up to date, one server at a time: two that do so at once over a new one both fail."""
+    from prefect.server.database import provide_database_interface
+
+    home = prefect_home()
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / "polylm-database.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # whatever ends us frees it
+        asyncio.run(provide_database_interface().create_db())
 
 
 def _begin_as_writer() -> None:
@@ -171,6 +188,7 @@ def _begin_as_writer() -> None:
 
 def _start(port: int, url: str, log: Path, database: str) -> "subprocess.Popen[bytes]":
     own = {"PREFECT_API_URL": "", "PREFECT_SERVER_UI_API_URL": url, "PREFECT_SERVER_API_PORT": str(port)}
+    own["PREFECT_API_DATABASE_MIGRATE_ON_START"] = "false"  # `_make_database` does
     if database:
         own["PREFECT_API_DATABASE_CONNECTION_URL"] = database
     return lifeline.spawn(["polylm.flows.prefect_server", str(port)], log, own)
@@ -208,7 +226,15 @@ def wait_until_healthy(
         if _answers(url):
             return
         time.sleep(0.2)
-    raise ValueError(f"the {name} did not start within {START_SECONDS:.0f} s; its log is {log}. {way_out}".rstrip())
+    code = process.poll() if process is not None else None
+    what = (
+        f"did not start within {START_SECONDS:.0f} s" if code is None else f"ended ({_told(code)}) before it answered"
+    )
+    raise ValueError(f"the {name} {what}; its log is {log}. {way_out}".rstrip())
+
+
+def _told(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def _mentions(path: Path, word: str) -> bool:

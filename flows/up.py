@@ -52,7 +52,7 @@ def up(settings: Settings, port: int, postgres: str, say: Say) -> None:
 def running(settings: Settings, port: int, postgres: str, say: Say) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """All parts by name, started in order; whatever happens, none is left."""
     Store(settings.store).open()
-    at = Addresses(f"http://127.0.0.1:{_free(port)}", f"http://127.0.0.1:{_free(port + 1)}")
+    at = Addresses(f"http://127.0.0.1:{free_port(port)}", f"http://127.0.0.1:{free_port(port + 1)}")
     database = _asyncpg(postgres)
     with contextlib.nullcontext() if database else _only_up(), _parts(settings, port, at, database, say) as parts:
         yield parts
@@ -139,13 +139,15 @@ def _log(settings: Settings, part: str) -> Path:
     return settings.store.absolute() / "work" / f"{part}.log"
 
 
-def _free(port: int) -> int:
+def free_port(port: int) -> int:
+    """The port, if a server of this machine can have it; StoreError says why not."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
         try:
             probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise StoreError(f"port {port} cannot be used ({error.strerror}): choose others with --port") from error
+        except (OSError, OverflowError) as error:
+            why = error.strerror if isinstance(error, OSError) else "the last one is 65535"
+            raise StoreError(f"port {port} cannot be used ({why}): choose others with --port") from error
     return port
 
 

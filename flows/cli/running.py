@@ -103,7 +103,9 @@ def dashboard(*, port: Annotated[int, Parameter(help="On 127.0.0.1.")] = 4201, s
     """Serve the dashboard of a store on 127.0.0.1 until Ctrl-C; it reads only."""
     from polylm.dashboard.__main__ import serve
     from polylm.flows.reading import runs_of
+    from polylm.flows.up import free_port
 
+    free_port(port)
     settings = settings_of(store)
     runs_of(settings.store)  # a slip in the store's name is told here
     print(f"http://127.0.0.1:{port}")

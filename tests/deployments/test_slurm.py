@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 
 import pytest
@@ -29,8 +30,8 @@ def test_the_training_script_parses_and_asks_for_one_host():
     assert set(re.findall(r"\b(POLYLM_[A-Z_]+)", script)) <= SETTINGS
 
 
-def run_script(tmp_path, body, *, told=False):
-    """The script with a `polylm` and a `scontrol` that say what they were given; told: Slurm's warning comes."""
+def run_script(tmp_path, body, *, told=0):
+    """The script with a `polylm` and a `scontrol` that say what they were given; told: how often Slurm's warning comes."""
     for name, text in {"polylm": body, "scontrol": 'echo "scontrol $*" >> "$SAID"'}.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
@@ -41,8 +42,9 @@ def run_script(tmp_path, body, *, told=False):
     running = subprocess.Popen(words, env=environment(**own))
     while told and "ready" not in (tmp_path / "said").read_text():
         assert running.poll() is None
-    if told:
+    for _ in range(told):
         running.terminate()
+        time.sleep(0.2)
     return running.wait(30), (tmp_path / "said").read_text()
 
 
@@ -54,16 +56,24 @@ def test_the_training_script_gives_the_hosts_gpus_to_the_run(tmp_path):
 
 def test_the_training_script_hands_slurms_warning_on_and_queues_itself_again(tmp_path):
     body = 'trap \'echo ended >> "$SAID"; exit 143\' TERM; echo ready >> "$SAID"; while true; do sleep 0.1; done'
-    code, said = run_script(tmp_path, body, told=True)
+    code, said = run_script(tmp_path, body, told=1)
     assert code == 143
     assert said.splitlines() == ["ready", "ended", "scontrol requeue 7"]
 
 
 def test_a_run_that_is_done_in_spite_of_the_warning_is_not_queued_again(tmp_path):
     body = 'trap \'echo done >> "$SAID"; exit 0\' TERM; echo ready >> "$SAID"; while true; do sleep 0.1; done'
-    code, said = run_script(tmp_path, body, told=True)
+    code, said = run_script(tmp_path, body, told=1)
     assert code == 0
     assert said.splitlines() == ["ready", "done"]
+
+
+def test_a_second_warning_cuts_no_run_short_that_is_ending(tmp_path):
+    body = """trap 'sleep 1; echo ended >> "$SAID"; exit 143' TERM; echo ready >> "$SAID"; while true; do sleep 0.1; done"""
+    code, said = run_script(tmp_path, body, told=3)
+    assert code == 143
+    assert said.splitlines()[:2] == ["ready", "ended"]
+    assert said.splitlines()[-1] == "scontrol requeue 7"
 
 
 @pytest.mark.skipif(not find_spec("dask_jobqueue"), reason="it is not installed: pip install 'polylm[dask]'")

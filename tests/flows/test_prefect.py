@@ -223,6 +223,24 @@ def test_our_server_refuses_nothing_where_two_write_at_once(server):
         assert len(set(pool.map(create, range(60)))) == 60
 
 
+SERVED = """
+import sys
+from pathlib import Path
+from polylm.flows.prefect_server import prefect_server
+with prefect_server(Path(sys.argv[1])):
+    print("served")
+"""
+
+
+def test_two_servers_that_make_a_database_at_once_both_do(tmp_path):
+    words = [sys.executable, "-P", "-c", SERVED]
+    variables = environment(PREFECT_HOME=tmp_path / "prefect")
+    both = [
+        subprocess.Popen([*words, tmp_path / name], env=variables, stdout=subprocess.PIPE, text=True) for name in "ab"
+    ]
+    assert [process.communicate(timeout=120)[0] for process in both] == ["served\n"] * 2
+
+
 # ---- the deployment
 
 
