@@ -74,10 +74,14 @@ def explain(settings: Settings, doc: str, run_id: str | None) -> dict[str, Any]:
         return {
             "run": here.record["replays"],
             "address": keys.address(int(raw.parts[index].number or 0) + row, list(raw.sources)),
-            "verdict": f"rejected by {first.gate}: {first.rule}" if first else "kept",
+            "verdict": f"rejected by {first.gate}: {first.rule}" if first else _kept(len(jobs), len(here.gates)),
             "document": _about(here, index, row),
             "rules": [asdict(answer) for answer in answers],
         }
+
+
+def _kept(judged: int, gates: int) -> str:
+    return "kept" if judged == gates else f"not rejected so far: {judged} of {gates} gates can judge it"
 
 
 def where_to_look(here: Session) -> dict[str, str]:
@@ -204,6 +208,8 @@ def _locate(here: Session, raw: Artifact, doc: str) -> tuple[int, int]:
             if part.label == label and part.record and row < part.record.rows:
                 return index, row
         raise ValueError(f"no document {doc}: {_extent(raw, source)}")
+    if not raw.built:
+        raise ValueError(f"no document {doc} yet: this run has not read its sources; --run names another")
     for index, part in enumerate(raw.parts):
         ids = read_columns(here.store.part_path("ingest", str(part.key)), ["id"])["id"].to_pylist()
         if doc in ids:

@@ -64,7 +64,9 @@ def document(
         place=place,
         near=_near(here, run, place),
         about=about,
-        sentence=_recorded(recorded) if unasked else _sentence(verdict, about, cluster),
+        sentence=_recorded(recorded)
+        if unasked
+        else _sentence(verdict, about, cluster, is_done=bool(run.entries("drop_duplicates"))),
         verdict=verdict,
         unasked=unasked,
         is_rejected=recorded is not None if unasked else verdict.first is not None,
@@ -176,12 +178,17 @@ def _near(here: Queries, run: Run, place: Place) -> list[tuple[str, str]]:
     return [(name, here.address(run, place.part, row)) for name, row in near if 0 <= row < rows]
 
 
-def _sentence(verdict: Verdict, about: dict[str, Any], cluster: Cluster | None) -> Markup:
+def _sentence(verdict: Verdict, about: dict[str, Any], cluster: Cluster | None, *, is_done: bool) -> Markup:
     first, gates = verdict.first, len({answer.gate for answer in verdict.answers})
     if not verdict.answers:
         return Markup("No gate has judged it yet.")
     if first is None:
-        return Markup("Kept: none of the {} rules of {} gates is broken.").format(len(verdict.answers), gates)
+        told = (
+            "Kept: none of the {} rules of {} gates is broken."
+            if is_done
+            else "None of the {} rules of {} gates so far is broken; not all have judged."
+        )
+        return Markup(told).format(len(verdict.answers), gates)
     rest = len(verdict.broken) - 1
     more = (
         Markup("")

@@ -322,12 +322,13 @@ def _by_doc(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _between(table: pa.Table, docs: Ints) -> pa.Table:
-    """The rows of a table sorted by `doc` from the first to the last of some sorted numbers; nothing is copied."""
+    """The rows of a table sorted by `doc` from the least to the largest of some numbers; nothing is copied."""
     if not len(docs):
         return table.slice(0, 0)
     chunks = [chunk.to_numpy() for chunk in table["doc"].chunks]
-    first = sum(int(np.searchsorted(chunk, docs[0])) for chunk in chunks)
-    last = sum(int(np.searchsorted(chunk, docs[-1], side="right")) for chunk in chunks)
+    # Not the first and the last: a gate is also shown rows that are in no order (the dashboard's samples).
+    first = sum(int(np.searchsorted(chunk, np.min(docs))) for chunk in chunks)
+    last = sum(int(np.searchsorted(chunk, np.max(docs), side="right")) for chunk in chunks)
     return table.slice(first, last - first)
 
 

@@ -266,6 +266,8 @@ def test_the_gate_gives_its_reason_to_all_but_the_keeper():
     rule = drop_duplicates({"doc": np.array([1, 2, 3, 8, 9])}, NoParams(), keepers)["duplicate"]
     assert rule.broken.tolist() == [False, False, True, True, False]
     assert rule.margin.tolist() == [0, 0, -1, -1, 0]
+    shuffled = drop_duplicates({"doc": np.array([9, 3, 1, 8, 2])}, NoParams(), keepers)["duplicate"]
+    assert shuffled.broken.tolist() == [False, True, False, True, False], "as the dashboard's samples are"
     assert not drop_duplicates({"doc": np.array([1, 2])}, NoParams(), keepers.slice(0, 0))["duplicate"].broken.any()
 
 

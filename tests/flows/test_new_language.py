@@ -100,7 +100,7 @@ def test_what_a_slider_gives_to_copy_moves_this_language_alone(run, dashboard):
     _, page = shown(dashboard, "/stage/filter_text/what-if", language="sv", **{"p.thresholds.sv.dup_line_frac": "0.99"})
     words = shlex.split(html.unescape(re.search(r'class="copy mono" readonly value="(.*?)"', page)[1]))
     assert words == ["--set", "text.thresholds.sv.dup_line_frac=0.99"]
-    built = {row["stage"] for row in json_of("plan", "corpus", *run, *words) if row["built"]}
+    built = {row["stage"] for row in json_of("plan", "corpus", *run, *words)["stages"] if row["built"]}
     assert "filter_text" in built <= {"filter_text", "choose_keepers", "drop_duplicates", "count_survivors", "select"}
 
 
@@ -129,5 +129,5 @@ def test_the_page_of_a_rejected_document_says_what_would_keep_it(run, dashboard)
     (word,) = set(re.findall(r"text\.thresholds\.sv\.dup_line_frac=[\d.]+", text))
     assert float(word.partition("=")[2]) >= broken["value"]
     words = [part for one in dict.fromkeys(re.findall(r"--set (text\.\S+)", text)) for part in ("--set", one)]
-    built = {row["stage"] for row in json_of("plan", "corpus", *run, *words) if row["built"]}
+    built = {row["stage"] for row in json_of("plan", "corpus", *run, *words)["stages"] if row["built"]}
     assert "filter_text" in built
