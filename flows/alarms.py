@@ -189,7 +189,7 @@ def _shifts(params: AlarmParams, ref: str, before: Counts, now: Counts) -> list[
             round(share - last, 4),
             params.max_label_shift,
             f"{share:.1%} of the documents are labelled {name}, {last:.1%} were in the last run: a shift of more than "
-            f"{params.max_label_shift:.0%} (alarms.max_label_shift)",
+            f"{100 * params.max_label_shift:g} points (alarms.max_label_shift)",
         )
         for name, (last, share) in shares.items()
         if abs(share - last) > params.max_label_shift

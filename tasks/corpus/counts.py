@@ -31,7 +31,7 @@ def count_survivors(corpus: Corpus, params: NoParams) -> pa.Table:
         for entry in counted.to_pylist():
             if entry["language"] is not None:
                 documents[entry["language"]] += entry["count_all"]
-                sizes[entry["language"]] += entry["bytes_sum"]
+                sizes[entry["language"]] += entry["bytes_sum"] or 0  # none where nothing was measured
     return _table(documents=documents, bytes=sizes)
 
 
