@@ -66,10 +66,11 @@ def train_classifier(corpus: Corpus, params: ClassifierParams, work: Workspace, 
                 folds[fold(hash_)].add(hash_, b"__label__%d %s" % (positive, line))
                 counts[fold(hash_), int(positive)] += 1
         found = {"language": job, "examples": counts.tolist(), "used_bytes": [sample.kept for sample in folds]}
-        if counts.min() < params.min_examples:
-            why_none = f"a fold has {counts.min()} examples of a class, {params.min_examples} are needed"
-            return {**found, "has_model": False, "why_none": why_none}
         texts = [_shuffled(sample.join()) for sample in folds]
+        least = min(min(_classes(path)) for path in texts)  # of distinct texts: copies of a source count once
+        if least < params.min_examples:
+            why_none = f"a fold has {least} examples of a class, {params.min_examples} are needed"
+            return {**found, "has_model": False, "why_none": why_none}
         fits = [_train(texts, own, work.out, params) for own in range(len(FOLDS))]
     (work.out / "calibration.json").write_text(json.dumps([fit.line for fit in fits]))
     return {**found, "has_model": True, "held_out_auc": [fit.auc for fit in fits]}
@@ -118,6 +119,13 @@ def _train(texts: list[Path], own: int, out: Path, params: ClassifierParams) -> 
     held_out = [line.split(" ", 1) for line in texts[1 - own].read_text().splitlines()]
     is_positive = np.array([label == POSITIVE for label, _ in held_out])
     return calibration.fit(_scores(model, [line for _, line in held_out]), is_positive)
+
+
+def _classes(path: Path) -> tuple[int, int]:
+    """How many lines are of the rest, and of references."""
+    lines = path.read_bytes().splitlines()
+    references = sum(line.startswith(b"__label__1 ") for line in lines)
+    return len(lines) - references, references
 
 
 def _shuffled(path: Path) -> Path:

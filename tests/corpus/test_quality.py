@@ -148,6 +148,15 @@ def test_a_corpus_of_nothing_trains_nothing(work):
     assert list(work.out.iterdir()) == []
 
 
+def test_copies_of_a_text_are_one_example(work):
+    texts = [f"Seite {number} von vielen Seiten" for number in range(60)]
+    kinds = pa.array(["doc"] * 6 + ["web"] * 54)
+    rows = {"text": pa.array(texts), "language": pa.array(["de"] * 60).dictionary_encode(), "kind": kinds}
+    metrics = train_classifier([rows] * 20, FEW, work, "de")
+    assert not metrics["has_model"]
+    assert "examples of a class, 10 are needed" in metrics["why_none"]
+
+
 def test_fewer_pieces_than_characters_are_refused_in_words(work):
     texts = ["".join(chr(0x4E00 + (7 * row + place) % 2_500) for place in range(60)) for row in range(300)]
     rows = {
