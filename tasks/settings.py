@@ -14,7 +14,7 @@ def cache_folder() -> Path:
 
 
 class Placement(BaseSettings):
-    """How training ranks are laid out on this machine; recorded in the event log, never part of a key."""
+    """How training ranks are laid out on this machine, or on several; never part of a key."""
 
     model_config = SettingsConfigDict(env_prefix="POLYLM_", frozen=True, extra="ignore")
 
@@ -22,8 +22,17 @@ class Placement(BaseSettings):
     tensor_parallel: int = Field(default=1, ge=1, description="Ranks that share each copy (AutoTP).")
     zero_stage: int = Field(default=1, ge=1, le=3, description="DeepSpeed ZeRO stage.")
     micro_batch: int = Field(default=8, ge=1, description="Most rows that a copy holds at a time.")
-    devices: int = Field(default=0, ge=0, description="GPUs of this machine to use; 0 trains on CPUs.")
+    devices: int = Field(default=0, ge=0, description="GPUs of a machine to use; 0 trains on CPUs.")
     threads: int = Field(default=1, ge=1, description="CPU threads of a rank.")
+    hosts: str = Field(
+        default="",
+        description="Machines that train together: names with commas, or a hostfile; none is this one alone.",
+    )
+    launcher: Literal["ssh", "srun"] = Field(default="ssh", description="What starts the ranks on the hosts.")
+    interface: str = Field(
+        default="", description="Network interface between hosts, such as ib0; none: found by itself."
+    )
+    port: int = Field(default=29_500, ge=1_024, le=65_535, description="Of the first host, where ranks meet.")
 
 
 class Settings(BaseSettings):

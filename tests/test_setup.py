@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from polylm.model.launch import rank_environment
-
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = b"weights of a tiny model\n"
 MEMBER = "tiny_model/resources/tiny.bin"
@@ -198,10 +196,6 @@ def test_a_complete_machine_is_asked_for_nothing(bare_machine):
     write_tool(bare_machine / "ninja", "exit 0")
     done = check_system(bare_machine)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-
-
-def extensions_folder():
-    return Path(rank_environment(0, 1, 0, devices=0, threads=1)["TORCH_EXTENSIONS_DIR"])
 
 
 def test_an_unknown_benchmark_is_answered_with_the_names():

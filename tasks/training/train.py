@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from polylm.model.config import Guard, InitializeJob, ModelConfig, Segment, TrainJob, write_job
 from polylm.model.config import Optimizer as Optimizer  # part of the recipes, which see tasks only
-from polylm.model.config import Placement as Layout
 from polylm.model.launch import launch, run_module
 from polylm.tasks.corpus.language import LANGUAGES
-from polylm.tasks.settings import Placement, Settings
+from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Field, Params, StageError, Workspace, files
 from polylm.tasks.tokens.curriculum import deviations, planned_rows, rows_before
 from polylm.tasks.tokens.tokenizer import load_tokenizer
+from polylm.tasks.training.placement import find_hosts, lay_out
 
 EXECUTION = ("seconds", "tokens_per_second")  # of the metrics: how fast, not what
 
@@ -131,8 +131,9 @@ def _train(
 ) -> dict[str, Any]:
     """Run the ranks on a job in `scratch`, which survives a crash, and keep weights, metrics and events."""
     folder = work.scratch / "training"
-    settings = Settings()
-    layout = _layout(settings.placement, params.batch)
+    placement = Settings().placement
+    layout = lay_out(placement, params.batch)
+    hosts = find_hosts(placement, layout.ranks)
     job = TrainJob(
         folder=str(folder),
         model=ModelConfig.model_validate_json((start / "config.json").read_text(encoding="utf-8")),
@@ -162,27 +163,11 @@ def _train(
         write_job(job, work.scratch / "job.json"),
         ranks=layout.ranks,
         logs=work.scratch / "logs",
-        devices=settings.placement.devices,
+        devices=placement.devices,
         threads=layout.threads,
+        hosts=hosts,
     )
     return _collect(folder, work.out)
-
-
-def _layout(placement: Placement, batch: int) -> Layout:
-    """The settings' placement, with the largest micro-batch that divides what a copy gets of a batch."""
-    own, rest = divmod(batch, placement.data_parallel)
-    if rest:
-        raise ValueError(
-            f"batch: {batch} rows do not divide over POLYLM_DATA_PARALLEL={placement.data_parallel} copies"
-        )
-    micro = max(size for size in range(1, placement.micro_batch + 1) if own % size == 0)
-    return Layout(
-        tensor_parallel=placement.tensor_parallel,
-        data_parallel=placement.data_parallel,
-        zero_stage=placement.zero_stage,
-        micro_batch=micro,
-        threads=placement.threads,
-    )
 
 
 def _collect(folder: Path, out: Path) -> dict[str, Any]:

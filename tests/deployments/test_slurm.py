@@ -22,21 +22,23 @@ def directives(script):
     return dict(re.findall(r"^#SBATCH --([a-z-]+)=(\S+)", script, re.MULTILINE))
 
 
-def test_the_training_script_parses_and_asks_for_one_host():
+def test_the_training_script_parses_and_asks_for_one_task_a_host():
     script = (FOLDER / "train.sbatch").read_text()
     subprocess.run(["bash", "-n", FOLDER / "train.sbatch"], check=True)
-    assert directives(script)["nodes"] == "1"  # model/launch.py starts ranks on its own machine only
-    assert directives(script)["ntasks"] == "1"
+    assert directives(script)["nodes"] == "1"  # `sbatch --nodes 4` comes first; --ntasks=1 would make one of them
+    assert "ntasks" not in directives(script)
+    assert directives(script)["ntasks-per-node"] == "1"
     assert set(re.findall(r"\b(POLYLM_[A-Z_]+)", script)) <= SETTINGS
 
 
-def run_script(tmp_path, body, *, told=0):
+def run_script(tmp_path, body, *, told=0, **more):
     """The script with a `polylm` and a `scontrol` that say what they were given; told: how often Slurm's warning comes."""
-    for name, text in {"polylm": body, "scontrol": 'echo "scontrol $*" >> "$SAID"'}.items():
+    scontrol = '[ "$1" = show ] && printf "node1\\nnode2\\n" || echo "scontrol $*" >> "$SAID"'
+    for name, text in {"polylm": body, "scontrol": scontrol}.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
         (tmp_path / name).chmod(0o755)
     own = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SAID": tmp_path / "said", "SLURM_GPUS_ON_NODE": 8}
-    own |= {"SLURM_JOB_ID": 7, "POLYLM_STORE": "/data/store", "POLYLM_TENSOR_PARALLEL": 2}
+    own |= {"SLURM_JOB_ID": 7, "POLYLM_STORE": "/data/store", "POLYLM_TENSOR_PARALLEL": 2, **more}
     (tmp_path / "said").touch()
     words = ["bash", FOLDER / "train.sbatch", "polylm_1_7b", "mine=a folder", "more=x"]
     running = subprocess.Popen(words, env=environment(**own))
@@ -52,6 +54,13 @@ def test_the_training_script_gives_the_hosts_gpus_to_the_run(tmp_path):
     code, said = run_script(tmp_path, 'printf "%s|" "$@" $POLYLM_DEVICES $POLYLM_DATA_PARALLEL >> "$SAID"; exit 3')
     assert code == 3
     assert said == "run|polylm_1_7b|--source|mine=a folder|--source|more=x|--no-prefect|8|4|"
+
+
+def test_the_training_script_gives_every_host_of_the_job_to_the_run(tmp_path):
+    body = 'printf "%s|" $POLYLM_HOSTS $POLYLM_LAUNCHER $POLYLM_PORT $POLYLM_DEVICES $POLYLM_DATA_PARALLEL >> "$SAID"'
+    code, said = run_script(tmp_path, body, SLURM_JOB_NUM_NODES=2, SLURM_JOB_NODELIST="node[1-2]")
+    assert code == 0
+    assert said == "node1,node2|srun|20007|8|8|"
 
 
 def test_the_training_script_hands_slurms_warning_on_and_queues_itself_again(tmp_path):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from polylm.model.launch import Preempted, RankError, launch, run_module
+from polylm.model.launch import launch, run_module
+from polylm.model.watch import Preempted, RankError
 
 WAIT = "import time, os, pathlib, sys\npathlib.Path(sys.argv[1]).with_name(f'pid-{os.environ[\"RANK\"]}').write_text(str(os.getpid()))\ntime.sleep(60)\n"
 

@@ -14,7 +14,8 @@ from polylm.tasks.settings import Placement
 from polylm.tasks.stage import StageError, Workspace
 from polylm.tasks.tokens.curriculum import CurriculumParams, SegmentParams, plan_curriculum
 from polylm.tasks.tokens.pack import Documents, pack_documents
-from polylm.tasks.training.train import ModelParams, TrainParams, _layout, finetune, initialize, pretrain
+from polylm.tasks.training.placement import find_hosts, host_names, lay_out
+from polylm.tasks.training.train import ModelParams, TrainParams, finetune, initialize, pretrain
 
 CONTEXT, BATCH = 16, 4
 PARAMS = {"batch": BATCH, "precision": "fp32", "checkpoint_every": 2}
@@ -84,19 +85,47 @@ def test_no_packed_instruction_is_an_error_that_says_where_to_look(work, tmp_pat
 
 def test_a_batch_that_does_not_divide_over_the_copies_names_the_setting():
     with pytest.raises(ValueError, match=r"^batch: 9 rows do not divide over POLYLM_DATA_PARALLEL=2 copies$"):
-        _layout(Placement(data_parallel=2), 9)
+        lay_out(Placement(data_parallel=2), 9)
 
 
 @given(data=st.integers(1, 8), own=st.integers(1, 64), most=st.integers(1, 64), tensor=st.integers(1, 4))
 def test_the_micro_batch_is_the_largest_that_divides_what_a_copy_gets(data, own, most, tensor):
     placement = Placement(data_parallel=data, tensor_parallel=tensor, micro_batch=most, zero_stage=2, threads=3)
-    layout = _layout(placement, data * own)
+    layout = lay_out(placement, data * own)
     assert layout.micro_batch == max(size for size in range(1, own + 1) if own % size == 0 and size <= most)
     assert (layout.ranks, layout.zero_stage, layout.threads) == (data * tensor, 2, 3)
 
 
 def test_the_devices_of_the_settings_do_not_change_the_layout():
-    assert _layout(Placement(devices=8), 32) == _layout(Placement(), 32)
+    assert lay_out(Placement(devices=8), 32) == lay_out(Placement(), 32)
+
+
+def test_a_hostfile_and_a_list_name_the_same_hosts(tmp_path):
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text("node1 slots=8\n# a comment\n\nme@node2   # slots=8\n")
+    assert host_names(str(hostfile)) == host_names("node1, me@node2") == ("node1", "me@node2")
+    assert find_hosts(Placement(hosts="node1,node2", port=2_000, launcher="srun"), 4).launcher == "srun"
+    assert find_hosts(Placement(), 4) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"hosts": "a,-oProxyCommand=x"}, "'-oProxyCommand=x' is no host name"),
+        ({"hosts": "a,b c"}, "'b c' is no host name"),
+        ({"hosts": "a,b,a"}, "names a host twice: a, b, a"),
+        ({"hosts": "/no/such/file"}, "there is no hostfile /no/such/file"),
+        (
+            {"hosts": "a,b,c"},
+            r"4 ranks \(POLYLM_TENSOR_PARALLEL x POLYLM_DATA_PARALLEL\) are not even on 3 hosts: a, b, c",
+        ),
+        ({"hosts": "a,b", "devices": 1}, "2 ranks a host .* need 2 GPUs; POLYLM_DEVICES=1"),
+        ({"devices": 3}, "4 ranks a host .* need 4 GPUs; POLYLM_DEVICES=3"),
+    ],
+)
+def test_hosts_that_cannot_be_are_refused_by_name(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        find_hosts(Placement(**changes), 4)
 
 
 def test_where_it_runs_is_no_parameter():
