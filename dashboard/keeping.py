@@ -13,11 +13,11 @@ from polylm.dashboard.gates import extras_of, gate_jobs, stage_of
 from polylm.dashboard.queries import Place, Queries
 from polylm.dashboard.recipe_fields import changed, field_of, leaves, set_words
 from polylm.dashboard.store_reading import Manifest
-from polylm.tasks import build
+from polylm.tasks import build, keys
 from polylm.tasks.build import Job
 from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.maintenance.run_records import Entry, Run
-from polylm.tasks.rules import Rule, Rules, reasons_column
+from polylm.tasks.rules import Rule, Rules
 from polylm.tasks.stage import REASON
 
 MOST_JUDGED = 1_000_000  # documents that are judged again to count what a change lets in
@@ -243,7 +243,7 @@ def _spread(rows: Sequence[int]) -> list[int]:
 
 def _rejected(here: Queries, gate: Entry, index: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
     def read(part: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        verdicts = reasons_column(here.part(gate, part, [REASON]))
+        verdicts = keys.contiguous(here.part(gate, part, [REASON])[REASON])
         return np.array(verdicts.is_valid().to_numpy(zero_copy_only=False))
 
     return _part(here, gate, "rejected", index, read)

@@ -21,8 +21,8 @@ from polylm.dashboard.errors import BadRequest
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.links import NO_LABEL
 from polylm.dashboard.queries import Place, Queries
+from polylm.tasks import keys
 from polylm.tasks.maintenance.run_records import Entry, Run
-from polylm.tasks.rules import reasons_column
 from polylm.tasks.stage import REASON
 from polylm.tasks.store import StoreError
 
@@ -244,7 +244,7 @@ def _read_labels(here: Queries, run: Run, part: int, language: Entry | None, gat
     verdicts: list[NDArray[np.int16]] = []
     reason = np.full(rows, -1, np.int16)
     for gate in gates:
-        column = reasons_column(here.part(gate, part, [REASON]))
+        column = keys.contiguous(here.part(gate, part, [REASON])[REASON])
         own = _codes(column)
         own[own >= 0] += len(reasons)
         verdicts.append(own)

@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 
 from polylm.tasks import keys, rules
 from polylm.tasks.maintenance.verify import whole
-from polylm.tasks.stage import DOC, REASON, Params, Stage, StageError, Workspace
+from polylm.tasks.stage import DOC, REASON, Params, Stage, StageError, Workspace, installed
 from polylm.tasks.store import Record, Shape, Store, read_columns
 
 
@@ -50,6 +49,7 @@ class Job:
     extras: tuple[Any, ...] = ()  # ("table" | "folder", path) or a dict of them by job
     piece: Any = None  # of an input file, for each="file"
     name: str | None = None  # of the job, for each="language", "task", "band"
+    code: str = ""  # of the stage, which takes a second to find out: not in every worker
 
     @property
     def title(self) -> str:
@@ -145,7 +145,7 @@ def record_of(job: Job, table: pa.Table, watch: "_Watch", **details: Any) -> Rec
         identity=dict(job.identity),
         columns=keys.contents(table),
         rows=table.num_rows,
-        code=keys.code_fingerprint(stage.function.__module__),
+        code=job.code or keys.code_fingerprint(stage.function.__module__),
         facts=watch.facts(stage),
         **details,
     )
@@ -181,7 +181,7 @@ class Shown:
         for stage, key, names in part.files:
             table = read_columns(store.part_path(stage, key), list(names))
             assert table.num_rows == rows, f"{stage} has {table.num_rows} rows, {rows} expected"
-            columns |= {name: _one(table[name]) for name in names}
+            columns |= {name: keys.contiguous(table[name]) for name in names}
         verdicts = [read_columns(store.part_path(stage, key), [REASON])[REASON] for stage, key in part.where]
         if part.number is not None:
             columns[DOC] = pa.array(np.arange(part.number, part.number + rows, dtype=np.int64))
@@ -244,7 +244,7 @@ class _Watch:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "versions": {"polylm": version("polylm"), "pyarrow": pa.__version__, **stage.library_versions()},
+            "versions": {"polylm": installed("polylm"), "pyarrow": pa.__version__, **stage.library_versions()},
         }
 
 
@@ -277,7 +277,7 @@ def _make_documents(job: Job, store: Store) -> Record:
         record = record_of(job, table, watch)
         store.commit_table(table, record, key=key)
         parts.append({"key": key, "rows": table.num_rows, "columns": record.columns, "facts": record.facts})
-    record = record_of(job, bad, watch, parts=parts, reasons=rules.count_reasons(_one(bad["reason"])))
+    record = record_of(job, bad, watch, parts=parts, reasons=rules.count_reasons(keys.contiguous(bad["reason"])))
     return store.commit_table(bad, record)
 
 
@@ -331,14 +331,6 @@ def load(extra: Any) -> Any:
         return {name: whole(path) for name, path in extra.items()}
     shape, path = extra
     return path if shape == "file" else read_columns(path) if shape == "table" else whole(path)
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one contiguous array."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    return array
 
 
 def _as_gate_sees(values: pa.Array) -> Any:

@@ -32,19 +32,23 @@ def digest(value: Any) -> str:
 
 def content(values: pa.Array | pa.ChunkedArray) -> str:
     """sha256 of a column's values: independent of chunks, offsets, dictionaries, row groups and compression."""
-    array = values
-    if isinstance(array, pa.ChunkedArray) and array.num_chunks == 1:
-        array = array.chunk(0)  # putting one chunk together would copy it
-    elif isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     hasher = hashlib.sha256()
-    _feed(hasher, array)
+    _feed(hasher, contiguous(values))
     return hasher.hexdigest()
 
 
 def contents(table: pa.Table) -> dict[str, str]:
     """The digest of each column by name."""
     return {name: content(table[name]) for name in table.schema.names}
+
+
+def contiguous(values: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column as one array; where it has one chunk that one, which putting it together would copy."""
+    if not isinstance(values, pa.ChunkedArray):
+        return values
+    if values.num_chunks == 1:
+        return values.chunk(0)
+    return pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
 
 
 def file_digest(path: Path) -> str:
@@ -107,7 +111,8 @@ def _feed(hasher: Any, array: pa.Array) -> None:
         _feed_numbers(hasher, pc.list_value_length(array).fill_null(0), np.int64)
         _feed(hasher, array.flatten())
     elif _has_bytes(kind):
-        full = array.fill_null(b"" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else "")
+        empty = b"" if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else ""
+        full = array.fill_null(empty) if array.null_count else array
         _feed_numbers(hasher, pc.binary_length(full), np.int64)
         _feed_bytes(hasher, full)
     elif pa.types.is_fixed_size_binary(kind):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from polylm.tasks.stage import REASON, StageError
+from polylm.tasks.stage import StageError
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -109,11 +109,6 @@ def count_reasons(verdicts: pa.Array | pa.ChunkedArray) -> dict[str, int]:
     """How many rows each reason rejected, in the order of names; kept rows are not counted."""
     counts = pc.value_counts(pc.drop_null(verdicts.cast(pa.string()))).to_pylist()
     return {entry["values"]: entry["counts"] for entry in sorted(counts, key=lambda entry: str(entry["values"]))}
-
-
-def reasons_column(table: pa.Table) -> pa.Array:
-    column = table[REASON].combine_chunks()
-    return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
 
 
 def _bound(bound: Any) -> Any:

@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -310,7 +310,8 @@ def _build_all(stage: Stage, todo: Sequence[Job], here: Session) -> dict[str, Re
     pool = Pool(0) if inline else here.pool
     records: dict[str, Record | None] = {}
     failures = []
-    for job, outcome in pool.run(todo):
+    code = keys.code_fingerprint(stage.function.__module__)
+    for job, outcome in pool.run([replace(job, code=code) for job in todo]):
         here.observer.job_ended(stage.name, outcome)
         if isinstance(outcome, Failure):
             failures.append(outcome)

@@ -13,6 +13,7 @@ That is all that a stage's author writes; `tasks.run` gives every stage the same
 Stages are found by looking (`all_stages`); nothing is registered.
 """
 
+import functools
 import importlib
 import importlib.metadata
 import inspect
@@ -36,6 +37,7 @@ Columns = Mapping[str, Any]
 
 Kind = Literal["measure", "gate", "files"]
 Each = Literal["file", "part", "language", "task", "band", "whole"]
+installed = functools.cache(importlib.metadata.version)
 DOC = "doc"  # the column that is not stored: the document's number (`keys.address` prints it)
 REASON = "rejected_because"  # the column that every gate writes
 
@@ -118,7 +120,7 @@ class Stage:
     def library_versions(self) -> dict[str, str]:
         """Versions of the libraries whose output is the stage's output: part of the key. `unicodedata` is Python's table."""
         known = {"unicodedata": unicodedata.unidata_version}
-        return {name: known.get(name) or importlib.metadata.version(name) for name in self.libraries}
+        return {name: known.get(name) or installed(name) for name in self.libraries}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)

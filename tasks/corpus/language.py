@@ -118,9 +118,14 @@ def keep_sure(rows: Rows, params: NoParams, floors: pa.Table) -> Rules:
     return {"unsure_language": at_least(rows["confidence"], lookup(rows["language"], table))}
 
 
+def encode_labels(labels: pa.Array) -> pa.DictionaryArray:
+    """Labels as codes and a dictionary, whichever way they were read."""
+    return labels if isinstance(labels, pa.DictionaryArray) else labels.dictionary_encode()
+
+
 def places_by_language(labels: pa.Array) -> dict[str, NDArray[np.int64]]:
     """The rows of each language, in order; those without one are in none."""
-    encoded = labels if isinstance(labels, pa.DictionaryArray) else labels.dictionary_encode()
+    encoded = encode_labels(labels)
     codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     found = ((name, np.flatnonzero(codes == code)) for code, name in enumerate(encoded.dictionary.to_pylist()))
     return {name: places for name, places in found if len(places)}

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from polylm.tasks.corpus.classifier import probabilities
-from polylm.tasks.corpus.language import batches_by_language, places_by_language
+from polylm.tasks.corpus.language import batches_by_language, encode_labels, places_by_language
 from polylm.tasks.corpus.perplexity import model_name, perplexities
 from polylm.tasks.corpus.reference import NormalTexts
 from polylm.tasks.rules import Rules, at_least, at_most, lookup
@@ -135,14 +135,17 @@ def filter_quality(rows: Rows, params: NoParams, cutoffs: pa.Table) -> Rules:
 
 
 def _check_models(rows: Rows, fitted: Mapping[str, str]) -> None:
-    names = places_by_language(rows["perplexity_model"])
-    for language, places in places_by_language(rows["language"]).items():
-        for name, of_model in names.items() if language in fitted else ():
-            if name != fitted[language] and len(np.intersect1d(places, of_model, assume_unique=True)):
-                raise ValueError(
-                    f"perplexities in {language} are of model {name}, their percentiles of model {fitted[language]}: "
-                    "fit percentiles from these scores (fit_quality_cutoffs); they do not compare"
-                )
+    languages, models = encode_labels(rows["language"]), encode_labels(rows["perplexity_model"])
+    codes = [labels.indices.fill_null(-1).to_numpy().astype(np.int64) for labels in (languages, models)]
+    both = (codes[0] >= 0) & (codes[1] >= 0)
+    width = len(models.dictionary)
+    for pair in np.flatnonzero(np.bincount(codes[0][both] * width + codes[1][both])):
+        language, name = languages.dictionary[pair // width].as_py(), models.dictionary[pair % width].as_py()
+        if fitted.get(language, name) != name:
+            raise ValueError(
+                f"perplexities in {language} are of model {name}, their percentiles of model {fitted[language]}: "
+                "fit percentiles from these scores (fit_quality_cutoffs); they do not compare"
+            )
 
 
 def _only(language: str, models: set[str]) -> str | None:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from polylm.tasks import keys
 from polylm.tasks.evaluation.languages import LANGUAGES
 from polylm.tasks.stage import DOC, Corpus, Field, Params, Rows, StageError, files
 from polylm.tasks.tokens.encode import encode_column
@@ -102,7 +103,7 @@ def pack_pairs(params: PackPairParams, pairs: pa.Table, tokenizer: Path) -> pa.T
     pairs = pairs.filter(pc.equal(pairs["split"], params.split))
     both = [_directed(pairs, "src", "tgt", params.names), _directed(pairs, "tgt", "src", params.names)]
     table = pa.concat_tables(both).combine_chunks()
-    columns = {name: _one(table[name]) for name in table.column_names}
+    columns = {name: keys.contiguous(table[name]) for name in table.column_names}
     documents = Documents.of(
         tokens=encode_column(columns["text"], tokenizer),
         docs=columns["doc"],
@@ -192,8 +193,3 @@ def _name(code: str, names: dict[str, str]) -> str:
     if code not in names:
         raise StageError(f"pack_pairs: language {code!r} has no name for the prompt: add it to pack_pairs.names")
     return names[code]
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks)

@@ -104,8 +104,10 @@ def test_every_flipped_bit_and_every_cut_is_found(store, harm, seed):
     assert damaged(store.root).damage == ()
 
 
-def test_every_byte_of_one_part_is_guarded_where_it_is_read(store):
-    """Headers of pages and the footer too, which page checksums do not cover."""
+@pytest.mark.parametrize("small", [seal.SMALL, 0], ids=["small", "large"])
+def test_every_byte_of_one_part_is_guarded_where_it_is_read(store, monkeypatch, small):
+    """Headers of pages and the footer too, which page checksums do not cover; by the seal, and by the values' digests."""
+    monkeypatch.setattr(seal, "SMALL", small)
     path = next((store.root / "parts" / "encode").rglob("*.parquet"))
     data, record, rows = path.read_bytes(), read_record(path), read_columns(path)
     chance, refused = random.Random(0), 0

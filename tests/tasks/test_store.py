@@ -16,6 +16,7 @@ import pytest
 from samples import half_written
 
 from polylm.tasks import keys
+from polylm.tasks.maintenance import seal
 from polylm.tasks.store import (
     Artifact,
     Part,
@@ -144,7 +145,9 @@ def test_a_damaged_manifest_of_a_folder_is_named(store, tmp_path):
         store.record("folder", "stage", KEY)
 
 
-def test_a_flipped_byte_in_a_page_is_found_when_it_is_read(store):
+@pytest.mark.parametrize("small", [seal.SMALL, 0], ids=["small", "large"])
+def test_a_flipped_byte_in_a_page_is_found_when_it_is_read(store, monkeypatch, small):
+    monkeypatch.setattr(seal, "SMALL", small)
     rows = table(*(f"text number {i * i}" for i in range(500)))
     path = store.part_path("stage", KEY)
     store.commit_table(rows, record(rows))

@@ -6,7 +6,6 @@ import pytest
 import toy_stages as toys
 from samples import call, command
 
-from polylm.tasks.rules import reasons_column
 from polylm.tasks.run import run, session
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import REASON, NoParams
@@ -30,7 +29,7 @@ def test_its_first_broken_rule_is_the_verdict_of_every_document(toy_session):
     seen = set()
     for index, part in enumerate(here.artifacts["read"].parts):
         columns = [
-            reasons_column(read_columns(here.store.part_path(name, here.artifacts[name].parts[index].key))).to_pylist()
+            read_columns(here.store.part_path(name, here.artifacts[name].parts[index].key))[REASON].to_pylist()
             for name in ("keep_labels", "keep_long")
         ]
         for row in range(part.record.rows):
