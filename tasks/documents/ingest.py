@@ -19,7 +19,7 @@ class IngestParams(Params):
         256 << 20, ge=1, description="Size of the ranges that a large file is split into.", unit="bytes"
     )
     max_record_bytes: int = Field(
-        64 << 20, ge=1, description="Longer records are bad ones.", unit="bytes", source="ours"
+        64 << 20, ge=1, le=1 << 30, description="Longer records are bad ones.", unit="bytes", source="ours"
     )
 
 
@@ -62,10 +62,21 @@ def cut(tables: Iterator[pa.Table], part_rows: int, part_bytes: int) -> Iterator
 
 
 def _documents(piece: Piece, params: IngestParams, bad: list[pa.Table]) -> Iterator[pa.Table]:
-    for batch in _batches(piece, params):
+    for batch in _unchanged(piece, _batches(piece, params)):
         if batch.bad.num_rows:
             bad.append(batch.bad)
         yield _marked(batch.documents) if piece.reading.role == "reference" else batch.documents
+
+
+def _unchanged(piece: Piece, batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches that were read from the files that were listed: parts are known by the content that these had."""
+    places = (piece.place, *piece.more)
+    for batch in batches:
+        for place in places[:1] if piece.format == CODE else places:  # a batch of code is thousands of files
+            place.check_unchanged()
+        yield batch
+    for place in places:
+        place.check_unchanged()
 
 
 def _marked(documents: pa.Table) -> pa.Table:

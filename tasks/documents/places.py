@@ -6,13 +6,14 @@ import os
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from polylm.tasks import keys
 
 LOCAL = "file://"
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Place:
     size: int
     pin: str | Mapping[str, str]
     cache: Path | None = None  # the folder that fetched files are kept in; None: a local file
+    stamp: Stamp | None = field(default=None, compare=False)  # of a local file when it was listed
 
     @property
     def base(self) -> str:
@@ -41,12 +43,23 @@ class Place:
         """
         return Path(self.where) if self.cache is None else _fetched(self, self.cache)
 
+    def check_unchanged(self) -> None:
+        """Raise ValueError where a local file is not the one that was listed: its documents would be kept as that one's."""
+        if self.stamp is not None and (not Path(self.where).exists() or stamp(Path(self.where)) != self.stamp):
+            raise ValueError(f"{self.where} changed since it was listed; run again, to list its source anew")
+
     def open(self) -> Any:
         """The file, opened where it is, to read a few of its bytes."""
         if self.cache is None:
             return Path(self.where).open("rb")
         fs, path = _filesystem(self.where)
         return fs.open(path, "rb")
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes with a file's content, without reading it."""
+    told = path.stat()
+    return told.st_size, told.st_mtime_ns, told.st_ctime_ns, told.st_ino
 
 
 def is_url(place: str) -> bool:

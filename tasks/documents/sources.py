@@ -1,15 +1,16 @@
 """Sources: where documents come from, and the pieces of their files that ingest jobs read."""
 
 import importlib.metadata
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from polylm.tasks.documents.places import LOCAL, Place, is_url, list_remote
+from polylm.tasks.documents.places import LOCAL, Place, is_url, list_remote, stamp
 from polylm.tasks.documents.readers import (
     FORMATS,
     KNOWN,
@@ -167,18 +168,52 @@ def list_local(name: str, place: str) -> list[Place]:
 
     They are not pinned yet. Raises ValueError where there is nothing by that name.
     """
-    path = Path(place).expanduser()
+    try:
+        path = Path(place).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{place}: there is no such user; give --source {name}=PATH") from error
     if path.is_file():
         return [_local(path, path.parent)]
-    root, pattern = (path, "**/*") if path.is_dir() else (Path(path.anchor or "."), str(path).removeprefix(path.anchor))
-    found = sorted(file for file in root.glob(pattern) if file.is_file() and not _is_hidden(file.relative_to(root)))
-    if not found and not path.is_dir():
+    if path.is_dir():
+        return [_local(file, path) for file in sorted(_under(path))]
+    if path.exists():
+        raise ValueError(
+            f"{place} is neither a file nor a folder; give --source {name}=PATH with one of them, or a glob"
+        )
+    root = Path(path.anchor or ".")
+    found = root.glob(str(path).removeprefix(path.anchor))
+    files = sorted(file for file in found if file.is_file() and not _is_hidden(file.relative_to(root)))
+    if not files:
         raise ValueError(f"{place} does not exist; give --source {name}=PATH with a file, a folder or a glob")
-    return [_local(file, root) for file in found]
+    return [_local(file, root) for file in files]
+
+
+def _under(root: Path) -> Iterator[Path]:
+    """The files under a folder, through links too; a folder that links lead to again is read once.
+
+    ValueError names a folder that cannot be listed: `glob` would pass over it, and over folders behind links.
+    """
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True, onerror=_refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        told = Path(folder).stat()
+        if (told.st_dev, told.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((told.st_dev, told.st_ino))
+        yield from (file for name in names if not name.startswith(".") and (file := Path(folder, name)).is_file())
+
+
+def _refuse(error: OSError) -> None:
+    raise ValueError(f"{error.filename} cannot be listed ({error.strerror}); what is in it would be missing") from error
 
 
 def _local(path: Path, root: Path) -> Place:
-    return Place(str(path), str(path.relative_to(root)), path.stat().st_size, "")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{str(path)!r}: its name is not UTF-8; rename it") from error
+    return Place(str(path), str(path.relative_to(root)), path.stat().st_size, "", stamp=stamp(path))
 
 
 def _pinned(place: Place, store: Store) -> Place:

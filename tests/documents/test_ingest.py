@@ -12,7 +12,7 @@ from polylm.tasks.documents.ingest import IngestParams, cut, ingest
 from polylm.tasks.documents.places import Place
 from polylm.tasks.documents.readers import detect, split
 from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT
-from polylm.tasks.documents.sources import Piece, Source
+from polylm.tasks.documents.sources import Piece, Source, list_local
 
 
 def piece_of(path, range_=None, **reading):
@@ -30,6 +30,29 @@ def read_all(piece, params):
             parts.append(next(jobs))
         except StopIteration as stop:
             return parts, stop.value
+
+
+@pytest.mark.parametrize("change", ["rewritten", "grown", "gone"])
+@pytest.mark.parametrize("when", ["before", "between"])
+def test_a_file_that_changed_since_it_was_listed_is_not_kept_as_what_it_was(tmp_path, change, when):
+    """Parts are known by the digest that the file had: what it has now would stand under that for good."""
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{i} {'x' * 1_000}"}) + "\n" for i in range(20_000)))
+    (place,) = list_local("s", str(path))
+    jobs = ingest(
+        Piece("s", place, "jsonl", split(path, "jsonl", 1 << 40)[0], Source(path=str(path))), IngestParams(part_rows=10)
+    )
+    if when == "between":
+        next(jobs)
+    if change == "rewritten":
+        path.write_text('{"text": "other"}\n' * 20_000)
+    elif change == "grown":
+        with path.open("a") as more:
+            more.write('{"text": "more"}\n')
+    else:
+        path.unlink()
+    with pytest.raises((ValueError, FileNotFoundError), match=r"a\.jsonl( changed since it was listed; run again|')"):
+        list(jobs)
 
 
 def tables_of(texts, cuts):

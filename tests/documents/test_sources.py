@@ -1,6 +1,8 @@
 """Sources become pieces in order, known by content; what is missing or empty is named, with the way out."""
 
 import json
+import os
+import sys
 
 import pytest
 
@@ -55,6 +57,40 @@ def test_a_source_is_a_file_a_folder_or_a_glob_without_what_is_hidden(tmp_path):
 def test_a_hidden_folder_above_a_source_hides_nothing(tmp_path):
     write(tmp_path / ".cache" / "a.jsonl")
     assert bases(tmp_path / ".cache") == ["a.jsonl"]
+
+
+def test_a_folder_is_read_through_links_and_once_where_they_go_round(tmp_path):
+    write(tmp_path / "elsewhere" / "b.jsonl")
+    write(tmp_path / "folder" / "a.jsonl")
+    (tmp_path / "folder" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "round").symlink_to(tmp_path / "folder")
+    assert bases(tmp_path / "folder") == ["a.jsonl", "b.jsonl"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path):
+    write(tmp_path / "folder" / "a.jsonl")
+    write(tmp_path / "folder" / "closed" / "b.jsonl").parent.chmod(0)
+    try:
+        with pytest.raises(
+            ValueError, match=r"closed cannot be listed \(Permission denied\); what is in it would be missi"
+        ):
+            bases(tmp_path / "folder")
+    finally:
+        (tmp_path / "folder" / "closed").chmod(0o700)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file system refuses such names")
+def test_a_name_that_is_not_utf8_is_named_with_the_way_out(tmp_path):
+    write(tmp_path / "folder" / "bad\udcff.jsonl")
+    with pytest.raises(ValueError, match=r"bad\\udcff\.jsonl': its name is not UTF-8; rename it$"):
+        bases(tmp_path / "folder")
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_said_to_be_so(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is neither a file nor a folder; give --source s=PATH"):
+        bases(tmp_path / "pipe")
 
 
 def test_identity_is_content_and_how_it_is_read_and_no_path(store, tmp_path):
