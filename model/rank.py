@@ -3,6 +3,7 @@
 `python -P -m polylm.model.rank polylm.model.train job.json` runs the module after that.
 """
 
+import ctypes
 import faulthandler
 import os
 import runpy
@@ -14,12 +15,17 @@ from pathlib import Path
 HEARTBEAT = "POLYLM_HEARTBEAT"
 """Variable that names the file which this rank touches while it gets on."""
 
+_PR_SET_PDEATHSIG = 1
+
 PREEMPTED = 75
 """Exit code of a rank that was told to stop, and stopped with its work saved (EX_TEMPFAIL)."""
 
 
 def hold_lifeline() -> None:
     """Kill this process group when standard input ends, which it does when the launcher is gone, however it died."""
+    if sys.platform == "linux":
+        # A stopped process does not run its threads. The signal comes when the thread that started this one ends, which waits for it.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_die_at_end_of_input, name="lifeline", daemon=True).start()
 
 
