@@ -23,7 +23,7 @@ class Answer:
     value: float | str | None
     bound: float | list[str] | None
     margin: float | None  # negative where broken
-    verdict: str  # "holds", "broken", or "not judged: COLUMN is null"
+    verdict: str  # "holds", "broken", "off" (no bound in this language), or "not judged: COLUMN is null"
 
 
 def why(jobs: list[Job], row: int, store: Store) -> list[Answer]:
@@ -46,11 +46,12 @@ def _ask(job: Job, row: int, store: Store) -> list[Answer]:
 
 
 def _answer(gate: str, name: str, rule: Rule, nulls: list[str]) -> Answer:
-    judged = bool(rule.judged[0])
+    judged, bound = bool(rule.judged[0]), _bound(rule)
     more = f" and {len(nulls) - 3} more" if len(nulls) > 3 else ""
-    verdict = "broken" if rule.broken[0] else "holds" if judged else f"not judged: {', '.join(nulls[:3])}{more} is null"
-    margin = float(rule.margin[0]) if judged and np.isfinite(rule.margin[0]) else None
-    return Answer(gate, name, rule.side, _plain(rule.value), _bound(rule), margin, verdict)
+    holds = "off" if bound is None else "holds"
+    verdict = "broken" if rule.broken[0] else holds if judged else f"not judged: {', '.join(nulls[:3])}{more} is null"
+    margin = float(rule.margin[0]) + 0.0 if judged and np.isfinite(rule.margin[0]) else None  # no -0
+    return Answer(gate, name, rule.side, _plain(rule.value), bound, margin, verdict)
 
 
 def _plain(value: Any) -> float | str | None:
