@@ -3,16 +3,15 @@
 import ipaddress
 import os
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
-
-import openai
-from openai import DefaultHttpxClient, OpenAI
-from openai.types import Completion, CompletionUsage
-from openai.types.chat import ChatCompletion
 
 from polylm.tasks.instructions.journal import Answer
 from polylm.tasks.instructions.prompts import Prompt
+
+if TYPE_CHECKING:  # openai costs a second, which every command and flow run that looks for stages would pay
+    import openai
+    from openai.types import CompletionUsage
 
 Api = Literal["chat", "completions"]
 
@@ -49,6 +48,8 @@ class ModelServer:
         retries: int = 6,
         api_key: str | None = None,
     ) -> None:
+        from openai import DefaultHttpxClient, OpenAI
+
         self.base_url = base_url
         self.model = model
         self.api = api
@@ -74,6 +75,8 @@ class ModelServer:
             ServerUnavailable: no answer after all retries (an OSError).
             ValueError: the server refuses this request for good: wrong key, unknown model or address, prompt too long.
         """
+        import openai
+
         try:
             return self._chat(prompt, seed) if self.api == "chat" else self._complete(prompt, seed)
         except openai.APIConnectionError as error:
@@ -88,6 +91,8 @@ class ModelServer:
         self._client.close()
 
     def _chat(self, prompt: Prompt, seed: int) -> Answer:
+        from openai.types.chat import ChatCompletion
+
         reply = self._client.chat.completions.create(
             model=self.model,
             messages=[{"role": "user", "content": prompt.text}],
@@ -102,6 +107,8 @@ class ModelServer:
         return _answer(choice.message.content or "", choice.finish_reason, reply.usage)
 
     def _complete(self, prompt: Prompt, seed: int) -> Answer:
+        from openai.types import Completion
+
         reply = self._client.completions.create(
             model=self.model,
             prompt=f"{prompt.text}\n{prompt.primer}",
@@ -122,7 +129,7 @@ class ModelServer:
             "answers given so far are in the journal and are not asked for again"
         )
 
-    def _translate(self, error: openai.APIStatusError) -> Exception:
+    def _translate(self, error: "openai.APIStatusError") -> Exception:
         """A passing trouble is an OSError, a refusal for good a ValueError; both in one line."""
         said = " ".join(str(error.message).split())[:300]
         status = error.status_code
@@ -140,7 +147,7 @@ _WAY_OUT = {
 }
 
 
-def _answer(text: str, finish_reason: str | None, usage: CompletionUsage | None) -> Answer:
+def _answer(text: str, finish_reason: str | None, usage: "CompletionUsage | None") -> Answer:
     counted = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
     return Answer(text, finish_reason or "unknown", *counted)
 

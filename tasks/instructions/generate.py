@@ -3,19 +3,17 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from polylm.tasks.corpus.language import load_model, two_likeliest
+from polylm.tasks.instructions.client import ModelServer
 from polylm.tasks.instructions.journal import Journal
 from polylm.tasks.instructions.local_server import LocalServer
 from polylm.tasks.instructions.pool import Generated, Plan, generate
 from polylm.tasks.instructions.prompts import read_seeds
 from polylm.tasks.stage import Field, Params, Workspace, files
-
-if TYPE_CHECKING:
-    from polylm.tasks.instructions.client import ModelServer
 
 LOCAL = "local"
 INSTRUCTION = pa.schema(
@@ -85,10 +83,8 @@ def generate_instructions(
 
 
 @contextlib.contextmanager
-def _server(params: GenerateParams, instruct_model: Path) -> Iterator["ModelServer"]:
+def _server(params: GenerateParams, instruct_model: Path) -> Iterator[ModelServer]:
     """The server that answers: the one named, or llama.cpp with the adopted model on 127.0.0.1 for as long as this takes."""
-    from polylm.tasks.instructions.client import ModelServer  # openai costs every command a second
-
     decoding: dict[str, Any] = {"api": params.api, "max_tokens": params.max_tokens, "temperature": params.temperature}
     with contextlib.ExitStack() as stack:
         base_url, model = params.server, params.model
