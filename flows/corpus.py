@@ -32,7 +32,7 @@ from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
 from polylm.tasks.documents.sources import Sources
 from polylm.tasks.documents.urls import filter_urls
-from polylm.tasks.run import adopt, current, flow, run
+from polylm.tasks.run import StageReport, adopt, current, flow, run
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import Artifact
 
@@ -49,12 +49,22 @@ class Corpus:
     selected: Artifact
 
 
+def _check_some(report: StageReport, *, certain: bool) -> None:
+    """Raise ValueError where no source has a document; a plan is `certain` of it only where it knows of bad records."""
+    if report.rows or not (certain or report.reasons):
+        return
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(report.reasons.items()))
+    bad = f"; of {sum(report.reasons.values()):,} records all are bad: {reasons} (polylm show bad_records)"
+    raise ValueError(f"the sources hold no document{bad if reasons else ''}")
+
+
 @flow
 def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     """From raw files to a corpus with a verdict on every document."""
     here = current()
     sources = Sources(recipe.sources, cache=here.settings.models / "sources", notice=here.observer.notice)
     raw = run(ingest, recipe.ingest, sources)
+    _check_some(here.reports[-1], certain=here.mode == "run")
     repeated = [run(count_lines, recipe.boilerplate, raw)] if recipe.boilerplate.min_documents else []
     docs, about = run(clean, recipe.clean, raw, *repeated), raw.without("text")
     language_model = adopt(recipe.language_model)

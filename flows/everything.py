@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from polylm.flows import corpus
 from polylm.flows.alarms import Watch
 from polylm.flows.corpus import build_corpus
 from polylm.flows.evaluation import export_and_evaluate
@@ -12,19 +13,19 @@ from polylm.flows.recipes import Recipe, resolve
 from polylm.flows.training import build_tokens, train_base, tune
 from polylm.tasks.run import Observer, Orchestrator, Session, session
 from polylm.tasks.settings import Settings
-from polylm.tasks.stage import all_stages
+from polylm.tasks.stage import Stage, all_stages
 
 
 def build_everything(recipe: Recipe, watch: Watch) -> None:
     """From raw text to an evaluated, exported model; a recipe with `flow: corpus` ends after the data stages."""
-    corpus = build_corpus(recipe, watch)
+    documents = build_corpus(recipe, watch)
     if recipe.flow == "corpus":
         return
-    tokens = build_tokens(recipe, corpus)
+    tokens = build_tokens(recipe, documents)
     models = train_base(recipe, tokens)
     instructions = build_instructions(recipe, tokens.tokenizer)
     tuned = tune(recipe, instructions, models.base)
-    export_and_evaluate(recipe, corpus, tokens.tokenizer, models, tuned)
+    export_and_evaluate(recipe, documents, tokens.tokenizer, models, tuned)
 
 
 def start(
@@ -45,8 +46,7 @@ def start(
     Raises ValueError for a user's mistake, AlarmsRaised where an alarm stops it, StageFailed where jobs failed.
     """
     recipe = resolve(name, sources, changes, settings)
-    if until is not None and until not in (known := sorted(stage.name for stage in all_stages())):
-        raise ValueError(f"--until {until}: no such stage; there are {', '.join(known)}")
+    _check_until(until, recipe)
     resolved = recipe.model_dump(mode="json")
     with session(
         settings, mode=mode, name=name, recipe=resolved, until=until, observer=observer, orchestrator=orchestrator
@@ -56,13 +56,25 @@ def start(
         here.record["started_by"] = started_by
         before = previous_run(here)
         build_everything(recipe, watch or Watch())
+        if until is not None and not here.reached:
+            stages = ", ".join(dict.fromkeys(report.stage for report in here.reports))
+            raise ValueError(f"--until {until}: no such stage in the recipe {name}; it has {stages}")
         if mode == "run" and (new := whats_new(here, before)):
             here.record["new"] = new
             here.observer.notice(describe_new(new))
-    if until is not None and not here.reached:
-        stages = ", ".join(dict.fromkeys(report.stage for report in here.reports))
-        raise ValueError(f"--until {until}: no such stage in the recipe {name}; it has {stages}")
     return here
+
+
+def _check_until(until: str | None, recipe: Recipe) -> None:
+    """Before anything is built; a stage that only some recipes of a flow have is missed when its run has ended."""
+    if until is None:
+        return
+    known = sorted(stage.name for stage in all_stages())
+    if until not in known:
+        raise ValueError(f"--until {until}: no such stage; there are {', '.join(known)}")
+    own = sorted(stage.name for stage in vars(corpus).values() if isinstance(stage, Stage))
+    if recipe.flow == "corpus" and until not in own:
+        raise ValueError(f"--until {until}: no such stage in a recipe of data stages; it has {', '.join(own)}")
 
 
 def _each(option: str, values: Sequence[str]) -> list[str]:

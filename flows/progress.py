@@ -1,7 +1,10 @@
 """What a run says while it goes: a live display on a terminal, plain lines elsewhere; all on stderr."""
 
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from polylm.tasks.build import Done, Failure
@@ -32,11 +35,18 @@ class Lines(Observer):
         self.notice(describe(report))
 
     def notice(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 -- this is where a run speaks
+        try:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201 -- this is where a run speaks
+        except BrokenPipeError:  # who listened is gone; the run is not about them
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
 
     def _expected(self) -> str:
-        rate = self._ended / max(1e-9, time.monotonic() - self._started)
-        return f"{rate:.1f}/s, {(self._todo - self._ended) / rate:.0f} s left"
+        seconds = max(1e-9, time.monotonic() - self._started) / self._ended
+        rate = f"{1 / seconds:.1f}/s" if seconds < 1 else f"{seconds:.0f} s each"
+        return f"{rate}, about {(self._todo - self._ended) * seconds:.0f} s left"
 
 
 class Live(Lines):
@@ -80,9 +90,18 @@ class Live(Lines):
         self._bars.stop()
         super().stage_ended(report)
 
+    def close(self) -> None:
+        self._bars.stop()
 
-def observer() -> Observer:
-    return Live() if sys.stderr.isatty() else Lines()
+
+@contextmanager
+def shown() -> Iterator[Observer]:
+    """What a run says on this standard error, which is left as it was."""
+    lines = Live() if sys.stderr.isatty() else Lines()
+    try:
+        yield lines
+    finally:
+        lines.close()
 
 
 def describe(report: StageReport) -> str:

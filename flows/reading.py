@@ -1,6 +1,7 @@
 """What the commands that only read print: runs, artifacts, documents and their verdicts."""
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def where_to_look(here: Session) -> dict[str, str]:
         )
         lines["it wrote"] = f"{written['prompt']}{written['text']}".replace("\n", " ")[:100]
     if (artifact := here.artifacts.get("ingest")) and artifact.built and artifact.parts:
-        option = f" --store {here.store.root}" if here.store.root.name != "store" else ""
+        is_default = here.store.root == Settings().store.absolute()
+        option = "" if is_default else f" --store {shlex.quote(str(here.store.root))}"
         program = "polylm" if shutil.which("polylm") else os.path.relpath(sys.argv[0])
         lines["next"] = f"{program} why {artifact.sources[0]}.0.0{option}"
     return lines
@@ -127,13 +129,16 @@ def replayed(settings: Settings, run_id: str | None = None, observer: Observer |
 
 
 def chosen_run(store: Path, run_id: str | None) -> Run:
-    """A run by its id, or the latest; StoreError, which names those that there are, where there is none."""
+    """A run by its id, or the latest that has read documents; StoreError, which names those that there are, where there is none.
+
+    One that failed at once, by a mistyped source, does not hide the run before it.
+    """
     runs = runs_of(store)
     chosen = [run for run in runs if run_id in (None, run.id) and run.state != "damaged"]
     if not chosen:
         known = ", ".join(run.id for run in runs) or "none: `polylm run sample` makes one"
         raise StoreError(f"no run{f' {run_id}' if run_id else ''} in {store}; there are {known}")
-    return chosen[-1]
+    return ([run for run in chosen if run.artifact("ingest")] or chosen)[-1]
 
 
 def export_to(settings: Settings, what: str, folder: Path) -> str:

@@ -338,8 +338,20 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
         values[key] = json.loads(text)
     except json.JSONDecodeError:
         values[key] = text
+    _check_storable(values[key], whole)
     if path == ["text", "rules"]:
         values["thresholds"] = thresholds_of(values[key])
+
+
+def _check_storable(value: Any, whole: str) -> None:
+    """Refuse what no column can hold: integers of more than 64 bits, and text that is not Unicode's."""
+    if isinstance(value, dict | list):
+        for one in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_storable(one, whole)
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        raise ValueError(f"--set {whole}: {value} is out of bounds; expected a number of 64 bits")
+    elif isinstance(value, str) and not value.isascii() and value != value.encode(errors="replace").decode():
+        raise ValueError(f"--set {whole}: found a lone surrogate; expected Unicode text")
 
 
 def _takes_a_file(path: Sequence[str], value: Any) -> bool:

@@ -4,6 +4,7 @@ Exit codes: 0 well; 1 a run failed; 2 a mistake of the user's; 4 an alarm stoppe
 143 interrupted: the same command goes on.
 """
 
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ __all__ = ["app", "keeping", "looking", "main", "running"]  # the commands are t
 
 def main() -> None:
     """Run the command; turn a user's mistake into one line and exit 2."""
+    _mend_streams()
     try:
         _main()
     finally:
@@ -45,6 +47,19 @@ def _main() -> None:
             print("\n".join(failure.trace for failure in failures if not failure.lasting), file=sys.stderr)
             _end(str(error), 1)
         raise
+
+
+def _mend_streams() -> None:
+    """Open what a daemon's or cron's shell closed: the next file that is opened would stand for it. And say what cannot be shown."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _end_at_once() -> None:

@@ -39,17 +39,18 @@ def run(
         here = _run_in_prefect(name, settings, {"sources": source or [], "changes": set or []}, until, on_alarm)
     else:
         from polylm.flows.everything import start
-        from polylm.flows.progress import observer
+        from polylm.flows.progress import shown
 
-        here = start(
-            name,
-            settings,
-            sources=source or [],
-            changes=set or [],
-            until=until,
-            observer=observer(),
-            watch=_watch(on_alarm),
-        )
+        with shown() as observer:
+            here = start(
+                name,
+                settings,
+                sources=source or [],
+                changes=set or [],
+                until=until,
+                observer=observer,
+                watch=_watch(on_alarm),
+            )
     _print_run(here, json)
 
 
@@ -138,7 +139,7 @@ def _approval() -> str | None:
 def _run_in_prefect(
     name: str, settings: "Settings", request: dict[str, list[str]], until: str | None, on_alarm: str | None
 ) -> "Session":
-    from polylm.flows.progress import observer
+    from polylm.flows.progress import shown
     from polylm.flows.recipes import resolve
     from polylm.tasks.store import Store
 
@@ -157,7 +158,8 @@ def _run_in_prefect(
                 "workers": settings.workers,
             }
         )
-        return run_here(form, observer(), _watch(form.on_alarm or None))
+        with shown() as observer:
+            return run_here(form, observer, _watch(form.on_alarm or None))
 
 
 @contextlib.contextmanager

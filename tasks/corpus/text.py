@@ -115,7 +115,7 @@ def _stop_words(params: StatisticsParams, fitted: pa.Table | None) -> dict[str, 
 
 def _names(rules: Any) -> tuple[str, ...]:
     names = rules.split(",") if isinstance(rules, str) else rules
-    if not isinstance(names, list | tuple):
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"rules are {names!r}, expected names of rule sets such as gopher,c4")
     if unknown := [name for name in names if name not in SETS]:
         raise ValueError(f"no rule set {unknown[0]!r}: there are {', '.join(SETS)}")

@@ -1,7 +1,10 @@
 """The command line: what it prints where, its exit codes, and one clear line for every mistake."""
 
+import contextlib
 import gzip
 import json
+import os
+import pty
 import re
 import socket
 import subprocess
@@ -53,6 +56,10 @@ def test_an_unknown_recipe_lists_those_that_there_are(mistake):
         ("ingest.part_row=1", "--set ingest.part_row=1: no field 'ingest.part_row'; there are part_rows,"),
         ("ingest.part_rows=0", "ingest.part_rows: Input should be greater than or equal to 1, found 0"),
         ("ingest.part_rows=many", 'ingest.part_rows: Input should be a valid integer, unable to parse string as an integer, found "many"'),
+        ("clean.max_word_chars=99999999999999999999", "--set clean.max_word_chars=99999999999999999999: 9999999999999999"),
+        ('wanted.languages=["\\ud800"]', '--set wanted.languages=["\\ud800"]: found a lone surrogate; expected Unicode text'),
+        ("text.rules=[1,[2]]", "rules are [1, [2]], expected names of rule sets such as gopher,c4"),
+        ("ingest.max_record_bytes=9999999999", "ingest.max_record_bytes: Input should be less than or equal to 1073741824"),
         ("floors.lowest=1.5", "floors.lowest: Input should be less than or equal to 1, found 1.5"),
         ("language_model=/no/such/file", "/no/such/file is no file; a model is set by the path of its file"),
     ],
@@ -67,6 +74,68 @@ def test_an_unknown_stage_lists_those_that_there_are(mistake, tmp_path):
     assert said.startswith(
         "--until celan: no such stage; there are assign_split, check_declared, choose_keepers, clean,"
     )
+
+
+def test_a_stage_of_other_recipes_is_refused_before_anything_is_built(mistake, tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
+    said = mistake("run", "corpus", "--source", "a=a.jsonl", "--until", "pretrain", "--store", "store")
+    assert said.startswith("--until pretrain: no such stage in a recipe of data stages; it has assign_split, ")
+    assert not list((tmp_path / "store").rglob("*.parquet"))
+
+
+def test_sources_without_a_single_document_are_a_mistake(mistake, tmp_path):
+    (tmp_path / "a.jsonl").write_text("[1]\n" * 5)
+    said = mistake(*ingest("--source", "a=a.jsonl"))
+    assert said.endswith(
+        "the sources hold no document; of 5 records all are bad: not a JSON object 5 (polylm show bad_records)"
+    )
+
+
+def test_a_run_that_failed_at_once_does_not_hide_the_one_before(polylm, tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": LINE}] * 3)
+    assert polylm(*ingest("--source", "a=a.jsonl"))[0] == 0
+    assert polylm(*ingest("--source", "a=nothing.jsonl"))[0] == 2
+    code, out, err = polylm("why", "a.0.1", "--store", "store", "--json")
+    assert code == 0, err
+    assert json.loads(out)["address"] == "a.0.1"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_run_bears_standard_streams_that_are_closed(tmp_path, closed):
+    """As daemons and cron start commands; the next file that is opened would stand for them."""
+    write_jsonl(tmp_path / "a.jsonl", [{"text": LINE}] * 3)
+    words = " ".join(["run corpus --source a=a.jsonl --until clean --workers 1 --no-prefect --store store", closed])
+    done = subprocess.run(
+        ["bash", "-c", f"{' '.join(command())} {words}"], cwd=tmp_path, env=environment(), timeout=300
+    )
+    assert done.returncode == 0
+    assert len(list((tmp_path / "store" / "parts" / "clean").rglob("*.parquet"))) == 1
+
+
+def test_a_run_goes_on_when_nobody_listens_any_more(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": LINE}] * 3)
+    words = "run corpus --source a=a.jsonl --until clean --workers 0 --no-prefect --store store"
+    piped = f"{{ {' '.join(command())} {words} 2>&1 >out; echo $? >code; }} | head -1"
+    subprocess.run(["bash", "-c", piped], cwd=tmp_path, env=environment(), timeout=300, check=True)
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert len(list((tmp_path / "store" / "parts" / "clean").rglob("*.parquet"))) == 1
+
+
+def test_the_terminal_is_left_as_it_was(tmp_path):
+    """The cursor, which the bars hide, is shown again before the error is."""
+    (tmp_path / "a.jsonl").write_text('{"text": 1}\n')
+    words = command(*ingest("--source", "a=a.jsonl"))
+    master, terminal = pty.openpty()
+    with subprocess.Popen(words, cwd=tmp_path, env=environment(TERM="xterm"), stderr=terminal, stdout=terminal):
+        os.close(terminal)
+        said = b""
+        with contextlib.suppress(OSError):  # Linux's end of a terminal that nobody holds
+            while data := os.read(master, 1 << 16):
+                said += data
+    os.close(master)
+    assert b"hold no document" in said
+    assert said.rfind(b"\x1b[?25h") >= said.rfind(b"\x1b[?25l")
+    assert said.rfind(b"\x1b[?25h") < said.rfind(b"hold no document")
 
 
 def test_a_recipe_without_sources_says_how_to_give_some(mistake):
