@@ -1,6 +1,6 @@
 """The paper's line-wise rules (PolyLM 3.1) and what a recipe adds to them, and the gate for texts of which nothing is left."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from polylm.kernels import clean_text
 from polylm.kernels.c4_lines import judge_lines
 from polylm.tasks.documents.boilerplate import cut_lines, lines_by_host
-from polylm.tasks.documents.masks import Kind, mask, maybe
+from polylm.tasks.documents.masks import STAND_INS, Kind, mask, mask_part, maybe
 from polylm.tasks.documents.mojibake import repair
 from polylm.tasks.rules import Rules, at_least
 from polylm.tasks.stage import Columns, Field, NoParams, Params, Rows, gate, measure
@@ -65,7 +65,7 @@ class CleanParams(Params):
         "masked": pa.uint32(),
         "cut": pa.string(),
     },
-    version=2,
+    version=3,
     libraries=["unicodedata", "ftfy", "phonenumbers", "python-stdnum", "xxhash"],
 )
 def clean(rows: Rows, params: CleanParams, boilerplate: pa.Table | None = None) -> Columns:
@@ -73,16 +73,16 @@ def clean(rows: Rows, params: CleanParams, boilerplate: pa.Table | None = None) 
 
     By recipe: repair mojibake, cut the lines that a site repeats and those that C4 drops, mask what leads to a person. `cut`
     is a JSON list of what went: lines and words with the number of their line before anything was cut from that text, masks
-    with the exact span of their stand-in and how many characters they had; null for none. A text of which nothing is left is
-    null, with 0 characters. Memory: two copies of the part's text, and Python's strings of the texts that change.
+    with the exact span of their stand-in and how many characters they had; null for none. What masks take from texts they
+    take from what `cut` shows as well. A text of which nothing is left is null, with 0 characters. Memory: two copies of the part's text, and Python's strings of the texts that change.
     """
     kept = np.asarray(pc.fill_null(pc.is_in(rows["kind"], pa.array(params.keep_kinds, pa.string())), False))
-    work = _Work(rows["text"], kept)
+    work = _Work(rows["text"], kept, params)
     mojibake = work.repair() if params.fix_mojibake else None
-    cleaned = work.clean(params)
+    cleaned = work.clean()
     repeated = work.drop(_repeated(rows["url"], boilerplate), "boilerplate") if boilerplate is not None else None
     c4 = work.drop(_dropped_by_c4, "c4") if params.c4_lines else None
-    masked = work.mask(params) if params.masks else None
+    masked = work.mask() if params.masks else None
     texts = work.finished(rows["text"])
     return {
         "text": texts,
@@ -108,19 +108,23 @@ def drop_empty(rows: Rows, params: NoParams) -> Rules:
 class _Work:
     """The texts of a part on their way, and what was cut from each; rows in `kept` are left alone."""
 
-    def __init__(self, texts: pa.Array, kept: NDArray[np.bool_]) -> None:
-        self._texts, self._kept = texts, kept
+    def __init__(self, texts: pa.Array, kept: NDArray[np.bool_], params: CleanParams) -> None:
+        self._texts, self._kept, self._params = texts, kept, params
         self._cuts: Cuts = {}
 
     def repair(self) -> dict[int, int]:
         """Repair mojibake; lines by row."""
         self._texts, found = repair(self._texts)
         for row, lines in found.items():
-            self._note(row, ({"why": "mojibake", "line": number, "text": line} for number, line in lines))
+            better = self._texts[row].as_py().split("\n") if self._params.masks else None
+            for number, line in lines:
+                shown = line if better is None else _broken(line, better[number], self._params)
+                self._note(row, [{"why": "mojibake", "line": number, "text": shown}])
         return {row: len(lines) for row, lines in found.items() if not self._kept[row]}
 
-    def clean(self, params: CleanParams) -> clean_text.CleanResult:
+    def clean(self) -> clean_text.CleanResult:
         """The rules for lines and words."""
+        params = self._params
         longest, without_urls = params.max_word_chars, params.drop_url_lines
         cleaned = clean_text.clean(self._texts, max_word_chars=longest, drop_url_lines=without_urls)
         for row in np.flatnonzero((cleaned.url_lines + cleaned.long_words > 0) & ~self._kept).tolist():
@@ -141,8 +145,9 @@ class _Work:
         self._replace(changed)
         return counts
 
-    def mask(self, params: CleanParams) -> dict[int, int]:
+    def mask(self) -> dict[int, int]:
         """Replace what leads to a person; spans by row."""
+        params = self._params
         changed: dict[int, str | None] = {}
         counts: dict[int, int] = {}
         for row in maybe(self._texts, params.masks):
@@ -160,9 +165,10 @@ class _Work:
         return pc.if_else(pa.array(self._kept), raw, self._texts) if self._kept.any() else self._texts
 
     def record(self) -> pa.Array:
-        """What was cut from every text, as JSON."""
-        rows = (None if self._kept[row] else self._cuts.get(row) for row in range(len(self._kept)))
-        return pa.array([None if cuts is None else _json(cuts) for cuts in rows], pa.string())
+        """What was cut from every text, as JSON, without what leads to a person where masks are on."""
+        shown = {row: _shown(cuts) for row, cuts in self._cuts.items() if not self._kept[row]}
+        _hide([cut for cuts in shown.values() for cut in cuts if "text" in cut], self._params)
+        return pa.array([_json(shown[row]) if row in shown else None for row in range(len(self._kept))], pa.string())
 
     def _note(self, row: int, cuts: Iterable[dict[str, Any]]) -> None:
         self._cuts.setdefault(row, []).extend(cuts)
@@ -187,14 +193,31 @@ def _lines_and_words(text: str, params: CleanParams) -> list[dict[str, Any]]:
         if judged.url_lines[number]:
             found.append({"why": "address", "line": number, "text": line})
         elif judged.long_words[number]:
-            words = line.split(" ")
-            cut = _judge(words, params).long_words
-            found += [
-                {"why": "long word", "line": number, "text": word}
-                for word, gone in zip(words, cut, strict=True)
-                if gone
-            ]
+            found += [{"why": "long word", "line": number, "text": word} for word in _long_words(line, params)]
     return found
+
+
+def _long_words(line: str, params: CleanParams) -> Iterator[str]:
+    """The over-long words of a line, masked there: only the line tells that a word is a piece of a phone number."""
+    words, at = line.split(" "), 0
+    for word, gone in zip(words, _judge(words, params).long_words, strict=True):
+        if gone:
+            yield mask_part(line, at, at + len(word), params.masks, params.phone_regions)
+        at += len(word) + 1
+
+
+def _broken(line: str, better: str, params: CleanParams) -> str:
+    """A line before its mojibake was repaired, as the record may show it.
+
+    Where its repair holds what is masked and the broken line hides it (`+49Â 30Â 901820`), these are the stand-ins alone.
+    """
+    texts = clean_text.clean(
+        pa.array([line, better], pa.string()), max_word_chars=_NO_LIMIT, drop_url_lines=False
+    ).texts
+    (shown, one), (_, other) = (mask(text or "", params.masks, params.phone_regions) for text in texts.to_pylist())
+    if [(span.kind, span.was) for span in one] == [(span.kind, span.was) for span in other]:
+        return shown if one else line
+    return " … ".join(STAND_INS[span.kind] for span in other or one)
 
 
 def _judge(texts: list[str], params: CleanParams) -> clean_text.CleanResult:
@@ -224,13 +247,23 @@ def _counts(by_row: dict[int, int] | None, rows: int) -> Counts:
     return counts
 
 
+def _shown(cuts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first cuts, and how many more there were; all spans: nothing else tells where a mask is."""
+    texts = [cut for cut in cuts if "text" in cut]
+    more = len(texts) - _SHOWN_CUTS
+    rest = [{"why": "more", "count": more}] if more > 0 else []
+    return texts[:_SHOWN_CUTS] + rest + [cut for cut in cuts if "text" not in cut]
+
+
+def _hide(cuts: list[dict[str, Any]], params: CleanParams) -> None:
+    """Mask the texts of cuts, whole: half an address is no address, and would be shown."""
+    texts = pa.array((cut["text"] for cut in cuts), pa.large_string())
+    for place in maybe(texts, params.masks):
+        cuts[place]["text"], _ = mask(cuts[place]["text"], params.masks, params.phone_regions)
+
+
 def _json(cuts: list[dict[str, Any]]) -> str:
-    """The first cuts, with the beginnings of long ones, and how many more there were."""
-    shown = [
-        {**cut, "text": cut["text"][:_SHOWN_CHARS]} if len(cut.get("text", "")) > _SHOWN_CHARS else cut
-        for cut in cuts
-        if "text" in cut
-    ][:_SHOWN_CUTS]
-    more = sum("text" in cut for cut in cuts) - len(shown)
-    spans = [cut for cut in cuts if "text" not in cut]  # all of them: nothing else tells where a mask is
-    return orjson.dumps(shown + ([{"why": "more", "count": more}] if more else []) + spans).decode()
+    """Cuts with the beginnings of long texts."""
+    return orjson.dumps(
+        [{**cut, "text": cut["text"][:_SHOWN_CHARS]} if "text" in cut else cut for cut in cuts]
+    ).decode()

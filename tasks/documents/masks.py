@@ -79,6 +79,16 @@ def mask(text: str, kinds: Sequence[Kind], regions: Sequence[str] = ()) -> tuple
     return ("".join([*pieces, text[at:]]), spans) if spans else (text, spans)
 
 
+def mask_part(text: str, start: int, end: int, kinds: Sequence[Kind], regions: Sequence[str] = ()) -> str:
+    """A part of a text; whatever of these kinds reaches into it, judged in the whole text, is replaced."""
+    pieces, at = [], start
+    for first, last, kind in _chosen(text, kinds, regions):
+        if last > start and first < end:
+            pieces += [text[at:first], STAND_INS[kind]]
+            at = last
+    return "".join([*pieces, text[at:end]])
+
+
 def _chosen(text: str, kinds: Sequence[Kind], regions: Sequence[str]) -> list[tuple[int, int, Kind]]:
     """What is masked, in order, without overlaps."""
     taken: list[tuple[int, int, Kind]] = []

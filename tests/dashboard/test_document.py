@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+from asking import settled
 from fastapi.testclient import TestClient
-from samples import ODD_TEXTS, call, command, write_jsonl
+from samples import ODD_TEXTS, write_jsonl
 
 from polylm.dashboard.app import create_app
 from polylm.dashboard.cuts import agrees, counted_lines, marked, pieces
@@ -20,6 +21,7 @@ from polylm.dashboard.refit import can_refit, refit
 from polylm.dashboard.search import Question, search
 from polylm.dashboard.training_trace import packed_rows
 from polylm.dashboard.word_diff import word_diff
+from polylm.flows.everything import start
 from polylm.flows.reading import explain
 from polylm.flows.recipes import resolve
 from polylm.kernels import clean_text
@@ -168,8 +170,7 @@ def test_a_fitted_bound_is_moved_by_fitting_again(here, run):
 def test_the_fragments_say_how_far_they_are(client, here, run):
     place = first(here, run, reason="gopher_short_doc")
     where = f"/run/{run.id}/doc/{place.address}/let-in/0"
-    while "Reading" in (part := client.get(where, headers={"HX-Request": "true"}).text):
-        pass
+    part = settled(lambda: client.get(where, headers={"HX-Request": "true"}), "Reading")
     assert re.search(r"\d+ kept", part)
     assert "<html" not in part
     assert "<html" in client.get(where).text
@@ -190,9 +191,9 @@ def twins(here, run, tmp_path_factory):
     long = max(texts, key=len)
     told = [*texts, f"{long}\nThis was added later, and nobody knows why.", long, SWEDISH]
     file = write_jsonl(folder / "twins.jsonl", [{"text": text} for text in told])
-    options = ["--source", f"twins={file}", "--until", "drop_duplicates", "--store", folder / "store"]
-    call(command("run", "corpus", *options, "--workers", 0, "--no-prefect", "--json"))
-    app = create_app(Settings(store=folder / "store"))
+    settings = Settings(store=folder / "store", workers=0)
+    start("corpus", settings, sources=[f"twins={file}"], until="drop_duplicates")
+    app = create_app(settings)
     client = TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
     queries = app.state.queries
     return SimpleNamespace(
@@ -235,9 +236,10 @@ def hostile(tmp_path_factory):
         {"text": text, "id": f"<i>{n}</i>\u202e", "url": "javascript:alert(3)"} for n, text in enumerate(HOSTILE)
     ]
     file = write_jsonl(folder / "hostile.jsonl", records)
-    options = ["--source", f"bad={file}", "--set", 'wanted.languages=["en", "und"]', "--until", "drop_duplicates"]
-    call(command("run", "corpus", *options, "--store", folder / "store", "--workers", 0, "--no-prefect", "--json"))
-    app = create_app(Settings(store=folder / "store"))
+    settings = Settings(store=folder / "store", workers=0)
+    changes = ['wanted.languages=["en", "und"]']
+    start("corpus", settings, sources=[f"bad={file}"], changes=changes, until="drop_duplicates")
+    app = create_app(settings)
     client = TestClient(app, base_url="http://127.0.0.1:8000", raise_server_exceptions=False)
     return client, app.state.queries.runs()[0].id
 

@@ -5,6 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
+from asking import settled
 from fastapi.testclient import TestClient
 from samples import write_jsonl
 
@@ -44,9 +45,7 @@ def column(here, run, stage, name):
 
 def shown(client, address, query=None):
     """The text of a page once its sample was read."""
-    while "a sample of" in (page := client.get(address, params=query).text):
-        pass
-    return page
+    return settled(lambda: client.get(address, params=query), "a sample of")
 
 
 @pytest.fixture(scope="module")
@@ -268,8 +267,7 @@ def test_hostile_text_is_escaped_in_the_list_of_borderline_documents(tmp_path):
         run_stage(drop_empty, NoParams(), run_stage(clean, CleanParams(), raw))
     client = TestClient(create_app(settings), base_url="http://127.0.0.1:8000")
     address = f"/run/{it.record['id']}/stage/drop_empty"
-    while "Reading a sample" in (page := client.get(address).text) or "hx-get" in page:
-        pass
+    page = settled(lambda: client.get(address), "Reading a sample", "hx-get")
     for said in (
         page,
         client.get(f"/run/{it.record['id']}/beginning/bad.0.0").text,

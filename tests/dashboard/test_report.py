@@ -2,9 +2,11 @@
 
 import os
 import re
+from functools import lru_cache
 from html.parser import HTMLParser
 
 import pytest
+from asking import settled
 from made_store import MadeStore, documents, evaluated, figure, instruction, instructions, trained
 
 from polylm.dashboard.errors import Missing
@@ -29,6 +31,9 @@ class Seen(HTMLParser):
 
     def handle_data(self, data):
         self.text += data
+
+
+seen_in = lru_cache(Seen)  # a report of every language has megabytes
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +68,7 @@ def either(request):
 
 
 def test_every_link_is_an_anchor_of_something_in_it(either):
-    seen = Seen(either)
+    seen = seen_in(either)
     links = [value for _, name, value in seen.attributes if name == "href"]
     assert links
     assert all(link.startswith("#") for link in links)
@@ -72,7 +77,7 @@ def test_every_link_is_an_anchor_of_something_in_it(either):
 
 
 def test_nothing_is_loaded_sent_or_run(either):
-    seen = Seen(either)
+    seen = seen_in(either)
     assert not seen.tags & {"script", "link", "img", "iframe", "form", "input", "button", "base", "object", "embed"}
     names = {name for _, name, _ in seen.attributes}
     assert not names & {"src", "srcset", "action", "style", "ping"}
@@ -91,7 +96,7 @@ def test_it_names_no_place_of_the_machine(store, made_report, report, settings):
 
 
 def test_names_of_others_are_text(made_report):
-    assert "evil.example/x.js" in Seen(made_report).text
+    assert "evil.example/x.js" in seen_in(made_report).text
     assert "\u202e" not in made_report
 
 
@@ -101,11 +106,10 @@ def test_it_holds_the_pages_of_the_run(made_report):
 
 
 def test_it_holds_the_same_numbers_as_the_pages(report, here, run, client):
-    text = Seen(report).text
+    text = seen_in(report).text
     assert f"{here.survivors(run):,}" in text
     assert "drop duplicates" in text
-    while 'http-equiv="refresh"' in (page := client.get(f"/run/{run.id}/stage/filter_text?language=all").text):
-        pass
+    page = settled(lambda: client.get(f"/run/{run.id}/stage/filter_text?language=all"), 'http-equiv="refresh"')
     shown = re.findall(r'<span title="documents that break it">alone <b>([\d,]+)</b>', page)
     assert shown
     assert shown == re.findall(r'<span title="documents that break it">alone <b>([\d,]+)</b>', report.partition("filter text <span")[2])[: len(shown)]  # fmt: skip
@@ -113,12 +117,11 @@ def test_it_holds_the_same_numbers_as_the_pages(report, here, run, client):
 
 def test_it_waits_for_what_is_made_in_the_background(either):
     assert 'class="pending"' not in either
-    assert "…" not in Seen(either).text or "Counting" not in Seen(either).text
+    assert "…" not in seen_in(either).text or "Counting" not in seen_in(either).text
 
 
 def test_a_gate_whose_thresholds_differ_is_there_in_every_language(report, client, run):
-    while 'http-equiv="refresh"' in (page := client.get(f"/run/{run.id}/stage/filter_text").text):
-        pass
+    page = settled(lambda: client.get(f"/run/{run.id}/stage/filter_text"), 'http-equiv="refresh"')
     languages = re.findall(
         r'documents"[^>]*><bdi>(\w+)</bdi>', page.partition('class="choice"')[2].partition("</nav>")[0]
     )
@@ -138,7 +141,7 @@ def test_languages_past_the_largest_are_left_out_and_that_is_said(monkeypatch, s
 
 def test_what_needs_a_server_is_not_in_it(either):
     for told in ("Ask the gate", "as in the run", "Move a threshold", "choose one to move", "can be moved here"):
-        assert told not in Seen(either).text
+        assert told not in seen_in(either).text
 
 
 def test_an_unknown_run_is_named(settings, tmp_path):

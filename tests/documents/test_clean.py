@@ -189,6 +189,62 @@ def test_spans_of_several_masks_are_those_of_the_new_text():
     assert sum(pieces) + len(new) - at == len(text) - len("a@b.dec.d@e.fr+49 30 9018208.8.8.8a@b.de")
 
 
+MAIL, PHONE, IBAN, IP = "jane.doe@firma.de", "+49 30 901820", "DE89 3704 0044 0532 0130 00", "8.8.4.4"
+LEAKS = f"Schreiben Sie an {MAIL} oder {PHONE} Konto {IBAN} Server {IP}"
+HIDDEN = "Schreiben Sie an email@example.com oder 000-000-0000 Konto XX00 0000 0000 0000 00 Server 192.0.2.1"
+
+
+def shown(found, row=0):
+    return [cut["text"] for cut in json.loads(found["cut"][row]) if "text" in cut]
+
+
+def test_the_record_shows_no_personal_data_of_lines_that_c4_drops():
+    text = f"A whole sentence stands here.\n{LEAKS}\nThe end is near {MAIL}."
+    found = cleaned([text], c4_lines=True, masks=KINDS)
+    assert shown(found) == [HIDDEN]
+    assert found["masked"] == [1]
+    (span,) = (cut for cut in json.loads(found["cut"][0]) if "text" not in cut)
+    assert found["text"][0][span["start"] : span["end"]] == STAND_INS["email"]
+    assert shown(cleaned([text], c4_lines=True)) == [LEAKS]
+    assert shown(cleaned([text], c4_lines=True, masks=("email",))) == [LEAKS.replace(MAIL, STAND_INS["email"])]
+
+
+def test_the_record_shows_no_personal_data_of_boilerplate(tmp_path):
+    rows = pages(20, "a.example", LEAKS)
+    table = counted(tmp_path, rows, min_documents=10)
+    texts, urls = map(list, zip(*rows, strict=True))
+    assert shown(cleaned(texts, urls=urls, boilerplate=[table], masks=KINDS), 19) == [HIDDEN]
+    assert shown(cleaned(texts, urls=urls, boilerplate=[table]), 19) == [LEAKS]
+
+
+def test_the_record_shows_no_personal_data_of_lines_of_addresses():
+    text = f"Read on.\nhttps://firma.de/?to={MAIL}&host=8.8.4.4\nThe end."
+    assert shown(cleaned([text], masks=KINDS)) == ["https://firma.de/?to=email@example.com&host=192.0.2.1"]
+    assert shown(cleaned([text])) == [f"https://firma.de/?to={MAIL}&host=8.8.4.4"]
+
+
+def test_the_record_shows_no_personal_data_of_long_words_nor_half_of_it():
+    inside, at_the_border = f"/{MAIL}/" + "x" * 1_500, "/" * 190 + MAIL + "/" * 1_000
+    found = cleaned([f"One {inside} two", f"One {at_the_border} two"], masks=KINDS)
+    assert shown(found, 0) == [("/email@example.com/" + "x" * 1_500)[:200]]
+    assert shown(found, 1) == ["/" * 190 + "email@exam"]
+    assert shown(cleaned([f"One {inside} two"])) == [inside[:200]]
+    pieces = cleaned(["call +49 1512 3456789 today"], max_word_chars=6, masks=("phone",))
+    assert shown(pieces) == ["000-000-0000"], "a piece of a number that only the line tells"
+
+
+@pytest.mark.parametrize(
+    "line", [f"schÃ¶n: {LEAKS}", "schÃ¶n: +49Â\u00a030Â\u00a0901820", f"schÃ¶n: jane.\u200bdoe@firma.de, {PHONE}"]
+)
+def test_the_record_shows_no_personal_data_of_broken_lines(line):
+    found = cleaned([f"Eins.\n{line}"], fix_mojibake=True, masks=KINDS)
+    for piece in ("doe", "901820", "3704", "8.8.4"):
+        assert piece not in found["text"][0]
+        assert piece not in found["cut"][0]
+    assert found["mojibake_lines"] == [1]
+    assert shown(cleaned([f"Eins.\n{line}"], fix_mojibake=True)) == [line]
+
+
 def pages(count, host, lines):
     return [
         (f"Page {i} of {host}.\n{lines}\nIts own words, number {i}.", f"https://www.{host}/{i}") for i in range(count)

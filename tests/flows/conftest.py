@@ -4,8 +4,8 @@ import signal
 import sys
 
 import pytest
-from samples import third_options
-from upped import upped
+from samples import third_options, write_jsonl
+from upped import few_records, upped
 
 from polylm.flows import cli
 
@@ -22,9 +22,15 @@ def up(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def changes(third):
-    """The data stages over the third, as changes in the form."""
-    return [word for word in third_options(third) if word != "--set"]
+def few(third, tmp_path_factory):
+    """Those of the third's documents that are in a few languages."""
+    return write_jsonl(tmp_path_factory.mktemp("few") / "few.jsonl", few_records())
+
+
+@pytest.fixture(scope="session")
+def changes(few):
+    """The data stages over those, as changes in the form."""
+    return [word for word in third_options(few) if word != "--set"]
 
 
 @pytest.fixture

@@ -4,32 +4,32 @@ import json
 import os
 import pty
 import subprocess
+import sys
+import threading
+from contextlib import contextmanager
 
 import pytest
-from samples import call, command, environment, third_options, third_records, write_jsonl
+from samples import command, environment, third_options, third_records, write_jsonl
 
 from polylm.tasks.store import read_json
 
 
 def words(third, store, *more, name="run"):
-    """A command over the third whose `filter_text` loses more of its source than is allowed."""
+    """Words of a command over the third whose `filter_text` loses more of its source than is allowed."""
     options = ("--set", "alarms.max_source_loss=0.2", "--set", "alarms.min_documents=50")
-    where = ("--no-prefect", "--workers", 2) if name == "run" else ()
-    return command(name, "sample", *third_options(third), *options, "--store", store, *where, *more)
+    where = ("--no-prefect", "--workers", 0) if name == "run" else ()
+    return (name, "sample", *third_options(third), *options, "--store", store, *where, *more)
 
 
 def records(store):
     return [json.loads(path.read_text()) for path in sorted((store / "runs").glob("*.json"))]
 
 
-def stopped(words):
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return done.returncode, done.stderr
-
-
 def test_a_source_that_loses_too_much_stops_the_run_before_anything_stands_on_that(third, third_copy):
-    code, said = stopped(words(third, third_copy))
-    assert code == 4
+    line = command(*words(third, third_copy))
+    done = subprocess.run(line, env=environment(), capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    said = done.stderr
+    assert done.returncode == 4, said
     record = records(third_copy)[-1]
     (alarm,) = record["alarms"]
     gate = next(entry for entry in record["stages"] if entry["stage"] == "filter_text")
@@ -43,25 +43,27 @@ def test_a_source_that_loses_too_much_stops_the_run_before_anything_stands_on_th
     assert "select" not in [entry["stage"] for entry in record["stages"]]
 
 
-def test_a_source_with_few_documents_is_not_watched(third, third_copy):
-    assert stopped(words(third, third_copy, "--set", "alarms.min_documents=10000"))[0] == 0
+def test_a_source_with_few_documents_is_not_watched(polylm, third, third_copy):
+    code, _, said = polylm(*words(third, third_copy, "--set", "alarms.min_documents=10000"))
+    assert code == 0, said
 
 
-def test_a_warning_is_said_and_written_down_and_the_run_goes_on(third, third_copy):
-    code, said = stopped(words(third, third_copy, "--on-alarm", "warn"))
-    assert code == 0
+def test_a_warning_is_said_and_written_down_and_the_run_goes_on(polylm, third, third_copy):
+    code, _, said = polylm(*words(third, third_copy, "--on-alarm", "warn"))
+    assert code == 0, said
     assert "alarm: filter_text rejects" in said
     assert [alarm["action"] for alarm in records(third_copy)[-1]["alarms"]] == ["warn"]
 
 
-def test_a_bound_re_makes_nothing_and_a_plan_tells_what_would_happen(third, third_copy):
-    said = call(words(third, third_copy, name="plan"))
+def test_a_bound_re_makes_nothing_and_a_plan_tells_what_would_happen(polylm, third, third_copy):
+    code, said, _ = polylm(*words(third, third_copy, name="plan"))
+    assert code == 0
     assert "alarm: filter_text rejects" in said
     assert said.splitlines()[-1] == "0 jobs to build"
 
 
-def test_nobody_is_asked_where_there_is_no_terminal(third, third_copy):
-    code, said = stopped(words(third, third_copy, "--on-alarm", "ask"))
+def test_nobody_is_asked_where_there_is_no_terminal(polylm, third, third_copy):
+    code, _, said = polylm(*words(third, third_copy, "--on-alarm", "ask"))
     assert code == 4
     assert "nobody is at hand who could approve" in said
     assert records(third_copy)[-1]["state"] == "alarm"
@@ -78,17 +80,11 @@ def test_nobody_is_asked_where_there_is_no_terminal(third, third_copy):
     ],
     ids=["a reason", "not UTF-8", "none", "blank", "Ctrl-D"],
 )
-def test_a_person_at_a_terminal_decides_and_the_reason_is_kept(third, third_copy, typed, code, reason):
-    pid, terminal = pty.fork()
-    if pid == 0:
-        line = words(third, third_copy)
-        os.execvpe(line[0], line, environment())
-    said = b""
-    while (more := _read(terminal)) is not None:
-        if b"Go on?" in more:
-            os.write(terminal, typed)
-        said += more
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code, said.decode()
+def test_a_person_at_a_terminal_decides_and_the_reason_is_kept(
+    polylm, monkeypatch, third, third_copy, typed, code, reason
+):
+    with at_terminal(monkeypatch, typed) as said:
+        assert polylm(*words(third, third_copy))[0] == code, said
     (alarm,) = records(third_copy)[-1]["alarms"]
     decision = {"approved": True, "reason": reason} if reason else None
     assert alarm["decision"] == decision
@@ -96,6 +92,31 @@ def test_a_person_at_a_terminal_decides_and_the_reason_is_kept(third, third_copy
     (manifest,) = (third_copy / "artifacts" / stage).glob(f"{key}*.json")
     noted = [entry["decision"] for entry in read_json(manifest).get("alarms", [])]
     assert noted == ([decision] if decision else [])
+
+
+@contextmanager
+def at_terminal(monkeypatch, typed):
+    """Standard input and error are a terminal, at which somebody types this when asked; what was said there, in pieces."""
+    here, there = pty.openpty()
+    said = []
+
+    def answer():
+        is_asked = False
+        while (more := _read(here)) is not None:
+            said.append(more)
+            if not is_asked and b"Go on?" in b"".join(said):
+                is_asked = bool(os.write(here, typed))
+
+    person = threading.Thread(target=answer)
+    person.start()
+    try:
+        with open(os.dup(there)) as stdin, open(there, "w") as stderr, monkeypatch.context() as patch:  # noqa: PTH123
+            patch.setattr(sys, "stdin", stdin)
+            patch.setattr(sys, "stderr", stderr)
+            yield said
+    finally:
+        person.join()
+        os.close(here)
 
 
 def _read(terminal):
@@ -114,16 +135,16 @@ def by_language():
     return found
 
 
-def test_a_language_whose_share_is_not_that_of_the_last_run_is_told(third, by_language, tmp_path):
+def test_a_language_whose_share_is_not_that_of_the_last_run_is_told(polylm, third, by_language, tmp_path):
     english, others = by_language["en"], by_language["de"] + by_language["fr"]
     file = write_jsonl(tmp_path / "a.jsonl", english[:10] + others[:10])
-    line = command(
+    line = (
         "run", "sample", *third_options(file), "--store", tmp_path / "store", "--workers", 0, "--no-prefect",
         "--until", "assign_split", "--set", "alarms.min_documents=10",
     )  # fmt: skip
-    assert stopped(line)[0] == 0, "there was nothing to compare with"
+    assert polylm(*line)[0] == 0, "there was nothing to compare with"
     write_jsonl(file, english[:10] + others[:10] + english[10:20])
-    code, said = stopped(line)
+    code, _, said = polylm(*line)
     assert code == 4
     (alarm,) = [alarm for alarm in records(tmp_path / "store")[-1]["alarms"] if alarm["subject"] == "en"]
     assert (alarm["rule"], alarm["bound"]) == ("label_shift", 0.1)
@@ -131,9 +152,9 @@ def test_a_language_whose_share_is_not_that_of_the_last_run_is_told(third, by_la
     assert "66.7% of the documents are labelled en, 50.0% were in the last run" in said
 
 
-def test_a_corpus_of_which_nothing_is_left_stops_the_run(third, third_copy):
+def test_a_corpus_of_which_nothing_is_left_stops_the_run(polylm, third, third_copy):
     nothing = ["--set", "alarms.max_source_loss=1", "--set", 'wanted.languages=["sv"]']
-    code, said = stopped(words(third, third_copy, *nothing))
+    code, _, said = polylm(*words(third, third_copy, *nothing))
     assert code == 4, said
     assert "the gates reject all" in said
     assert records(third_copy)[-1]["alarms"][-1]["rule"] == "no_survivors"

@@ -1,19 +1,23 @@
 """A new user's day with `polylm up`, in a real browser and against real servers: the README's words are what is clicked."""
 
+import json
 import shlex
 
-import httpx
 import pytest
 from person import person_at
 from playwright.sync_api import expect
-from samples import half_written, is_alive, third_records, wait_until, write_jsonl
+from samples import half_written, is_alive, wait_until
+from upped import LANGUAGES, few_records
 
 from polylm.tasks.store import read_json
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]
-CHANGES = ["ingest.part_rows=100", "quality_models.min_reference_bytes=10000"]  # keys that no other test makes
+CHANGES = [
+    "ingest.part_rows=50",  # keys that no other test makes
+    "quality_models.min_reference_bytes=10000",
+    f"wanted.languages={json.dumps(LANGUAGES)}",
+]
 STRICT = ["alarms.max_source_loss=0.2", "alarms.min_documents=50"]
-DOCUMENTS = 160
 REASON = "help pages repeat themselves"
 
 
@@ -24,16 +28,16 @@ def person(up):
 
 
 @pytest.fixture(scope="module")
-def sources(third, tmp_path_factory):
+def sources(few):
     """Some documents of the sample, as the form takes a source."""
-    path = tmp_path_factory.mktemp("person") / "pages.jsonl"
-    return [f"pages={write_jsonl(path, third_records()[:DOCUMENTS])}"]
+    return [f"pages={few}"]
 
 
 @pytest.fixture(scope="module")
 def finished(person, up, sources):
     """The flow run that somebody started from the form, at its end."""
     run = person.starts("corpus", "the second try", sources, CHANGES)
+    person.looks_away()
     up.end_of(run)
     return run
 
@@ -69,13 +73,16 @@ def test_a_run_that_is_cancelled_in_the_ui_leaves_no_process(person, up, sources
 
 
 def test_the_same_run_started_again_goes_on_to_its_end(person, up, finished):
+    person.opens_run(finished)
     person.sees_state("Completed")
     stages = up.record(finished)["stages"]
     assert stages[0]["built"] == 0, "the cancelled run has read the files"
-    assert (stages[0]["rows"], stages[-1]["stage"]) == (DOCUMENTS, "select")
+    assert (stages[0]["rows"], stages[-1]["stage"]) == (len(few_records()), "select")
 
 
-def test_a_person_finds_why_a_document_was_rejected_and_keeps_it(person, up, sources, finished):
+@pytest.fixture(scope="module")
+def rejected(person, up, finished):
+    """A document that was rejected for the commonest reason, found by clicks, with that reason, on its page."""
     dashboard = opens_dashboard(person, up, finished)
     reason = dashboard.get_by_label("The commonest first reasons").get_by_role("link").first
     words = reason.text_content().strip()  # it is a drawing's
@@ -83,21 +90,20 @@ def test_a_person_finds_why_a_document_was_rejected_and_keeps_it(person, up, sou
     document = dashboard.locator("main a[href*='/doc/']").first
     address = document.inner_text()
     document.click()
-    expect(dashboard.get_by_role("heading", name=address)).to_contain_text("rejected")
-    expect(dashboard.locator(".verdict")).to_contain_text(words)
-    changes = what_would_keep(dashboard)
-    run = person.starts("corpus", "with that one", sources, CHANGES + changes)
-    up.end_of(run)
+    yield dashboard, address, words
     dashboard.close()
-    dashboard = opens_dashboard(person, up, run)
-    dashboard.goto(f"{dashboard.url}/doc/{address}")
-    expect(dashboard.get_by_role("heading", name=address)).to_contain_text("kept")
-    dashboard.close()
+
+
+def test_a_person_finds_why_a_document_was_rejected_and_what_would_keep_it(rejected):
+    page, address, reason = rejected
+    expect(page.get_by_role("heading", name=address)).to_contain_text("rejected")
+    expect(page.locator(".verdict")).to_contain_text(reason)
+    assert what_would_keep(page)
 
 
 def opens_dashboard(person, up, run):
     """A run's page on the dashboard, by the link that its funnel table in Prefect has."""
-    person.page.goto(f"http://127.0.0.1:{up.port}/runs/flow-run/{run}")
+    person.opens_run(run)
     person.sees_state("Completed")
     person.opens_tab("Artifacts")
     person.page.get_by_role("link", name="funnel").last.click()
@@ -118,8 +124,11 @@ def what_would_keep(page):
     return changes
 
 
-def test_an_alarm_is_approved_in_the_form_with_a_reason(person, up, sources):
-    run = person.starts("corpus", "a strict one", sources, CHANGES + STRICT)
+def test_what_would_keep_it_does_once_an_alarm_is_approved_in_the_form_with_a_reason(
+    person, up, sources, rejected, finished
+):
+    page, address, _ = rejected
+    run = person.starts("corpus", "with that one", sources, CHANGES + what_would_keep(page) + STRICT)
     person.sees_state("Suspended")
     assert up.record(run)["state"] == "awaiting approval"
     asked = f"/api/flow_runs/{run}/input/filter"
@@ -144,24 +153,12 @@ def test_an_alarm_is_approved_in_the_form_with_a_reason(person, up, sources):
     assert alarm["decision"] == {"approved": True, "reason": REASON}
     (manifest,) = (up.store / "artifacts").glob(f"{alarm['artifact']}*.json")
     assert [entry["decision"] for entry in read_json(manifest)["alarms"]] == [alarm["decision"]]
-
-
-def test_a_schedule_that_is_switched_on_makes_runs(up):
-    found = up.ask("/api/deployments/name/polylm/nightly")
-    (schedule,) = found["schedules"]
-    switch(up, found["id"], schedule["id"], True)
-    try:
-        assert wait_until(lambda: scheduled(up), 120, 0.5), "the server's scheduler makes no runs"
-        assert all(run["expected_start_time"].partition("T")[2].startswith("02:00:00") for run in scheduled(up))
-    finally:
-        switch(up, found["id"], schedule["id"], False)
-    assert wait_until(lambda: not scheduled(up), 30, 0.5)
-
-
-def switch(up, deployment, schedule, on):
-    """Switch a schedule on or off as the UI does."""
-    address = f"http://127.0.0.1:{up.port}/api/deployments/{deployment}/schedules/{schedule}"
-    assert wait_until(lambda: httpx.patch(address, json={"active": on}, timeout=30).status_code == 204, 30, 1)
+    new = up.record(run)["new"]
+    assert (new["since"], new["sources"]) == (up.record(finished)["id"], {}), "the same documents, judged otherwise"
+    dashboard = opens_dashboard(person, up, run)
+    dashboard.goto(f"{dashboard.url}/doc/{address}")
+    expect(dashboard.get_by_role("heading", name=address)).to_contain_text("kept")
+    dashboard.close()
 
 
 def scheduled(up):
@@ -176,6 +173,7 @@ def test_a_person_switches_the_nightly_schedule_on_and_off(person, up):
     switch.click(force=True)
     expect(switch).to_be_checked()
     assert wait_until(lambda: scheduled(up), 120, 0.5), "the server's scheduler makes no runs"
+    assert all(run["expected_start_time"].partition("T")[2].startswith("02:00:00") for run in scheduled(up))
     person.page.reload()
     person.opens_tab("Upcoming")
     coming = person.page.get_by_role("tabpanel").get_by_text("02:00:00 AM")

@@ -1,11 +1,22 @@
 """Asks an ASGI application in this process: no client library mends what is sent, and nothing but the answer takes time."""
 
 import asyncio
+import time
 from urllib.parse import quote, unquote_to_bytes
 
 import httpx
 
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))  # what a server takes in an address as it is
+
+
+def settled(ask, *pending):
+    """The text of a page, asked for until none of these words are in it: until what it counts in the background is there.
+
+    With a pause: who asks without one takes the interpreter from the thread that counts.
+    """
+    while any(word in (page := ask().text) for word in pending):
+        time.sleep(0.05)
+    return page
 
 
 class Asker:

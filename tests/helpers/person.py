@@ -66,6 +66,14 @@ class Person:
         self.page.wait_for_url("**/runs/flow-run/**")
         return self.page.url.rpartition("/")[2].partition("?")[0]
 
+    def opens_run(self, run):
+        """The page of a flow run."""
+        self.page.goto(f"http://127.0.0.1:{self.up.port}/runs/flow-run/{run}")
+
+    def looks_away(self):
+        """Leave Prefect's pages while a run gets on: they ask and draw all the time, which costs a core."""
+        self.page.goto("about:blank")
+
     def sees_state(self, name, seconds=180):
         """Wait until the open page of a flow run shows a state."""
         badge = self.page.get_by_role("banner").locator(".state-badge")
