@@ -507,7 +507,7 @@ def _assemble_documents(
         count = 0
         for job, record in mine:
             if record is None:
-                parts.append(Part(None, f"{source}.?{job.label}"))
+                parts.append(Part(None, job.label))
                 continue
             for entry in record.parts:
                 number = keys.number(index, count) if known else None

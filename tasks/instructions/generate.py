@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import pyarrow as pa
+from pydantic import field_validator
 
 from polylm.tasks.corpus.language import load_model, two_likeliest
 from polylm.tasks.instructions.client import ModelServer
@@ -55,6 +57,15 @@ class GenerateParams(Params):
 
     def jobs(self) -> Sequence[str]:
         return self.languages
+
+    @field_validator("server")
+    @classmethod
+    def _is_an_address(cls, server: str) -> str:
+        """Told before the trainings that come first."""
+        address = urlsplit(server)
+        if server != LOCAL and not (address.scheme in ("http", "https") and address.hostname):
+            raise ValueError(f"found {server!r}; expected `local`, or an address such as http://HOST:PORT/v1")
+        return server
 
 
 @files(writes=INSTRUCTION, each="language", reproducible=False, version=1, libraries=["fasttext-modern"])

@@ -58,6 +58,7 @@ def test_an_unknown_recipe_lists_those_that_there_are(mistake):
         ("ingest.part_rows=many", 'ingest.part_rows: Input should be a valid integer, unable to parse string as an integer, found "many"'),
         ("clean.max_word_chars=99999999999999999999", "--set clean.max_word_chars=99999999999999999999: 9999999999999999"),
         ('wanted.languages=["\\ud800"]', '--set wanted.languages=["\\ud800"]: found a lone surrogate; expected Unicode text'),
+        ("instructions.server=nothttp", "instructions.server: Value error, found 'nothttp'; expected `local`, or an address"),
         ("text.rules=[1,[2]]", "rules are [1, [2]], expected names of rule sets such as gopher,c4"),
         ("ingest.max_record_bytes=9999999999", "ingest.max_record_bytes: Input should be less than or equal to 1073741824"),
         ("floors.lowest=1.5", "floors.lowest: Input should be less than or equal to 1, found 1.5"),
