@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from polylm.dashboard import pages
 from polylm.dashboard.errors import handle_errors
+from polylm.dashboard.parameters import refuse_unknown
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.security import Guard
 from polylm.dashboard.view import compile_templates
@@ -30,7 +31,7 @@ def create_app(settings: Settings, *, prefect_url: str = "", allowed_hosts: Coll
     app.state.prefect_url = prefect_url
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for router in _routers():
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_unknown)])
     app.state.paths = frozenset(_paths())
     handle_errors(app)
     compile_templates()

@@ -36,6 +36,10 @@ class Verdict:
         return next((answer for answer in self.answers if answer.verdict == "broken"), None)
 
     @property
+    def off(self) -> list[Answer]:
+        return [answer for answer in self.answers if is_off(answer)]
+
+    @property
     def broken(self) -> list[Answer]:
         return [answer for answer in self.answers if answer.verdict == "broken"]
 
@@ -114,10 +118,15 @@ def judge(here: Queries, jobs: Sequence[tuple[Entry, Job]], place: Place) -> Ver
     return Verdict(here.cache.get(key, lambda: why(asked, place.row, here.store)))
 
 
+def is_off(answer: Answer) -> bool:
+    """Whether a rule is switched off (in the document's language): without a bound nothing can break it."""
+    return answer.bound is None and answer.verdict == "holds"
+
+
 def ordered(answers: Sequence[Answer]) -> list[Answer]:
-    """Broken rules first, then those that hold, the closest first where they have one scale, then what was not judged."""
+    """Broken rules first, then those that hold, those that are off, and what was not judged; each in the gates' order."""
     rank = {"broken": 0, "holds": 1}
-    return sorted(answers, key=lambda answer: rank.get(answer.verdict, 2))
+    return sorted(answers, key=lambda answer: 2 if is_off(answer) else rank.get(answer.verdict, 3))
 
 
 def cluster_of(here: Queries, run: Run, place: Place) -> Cluster | None:

@@ -21,6 +21,7 @@ from polylm.tasks.settings import Settings
 STAGES = ("label_clusters", "train_tokenizer", "plan_curriculum")  # that have pages of their own, besides the gates
 PATIENCE_SECONDS = 120.0  # for what a page makes in the background
 LANGUAGES = 18  # of a gate whose thresholds differ by language: those with most documents
+_UP = '<p class="up"><a href="#contents">↑ Contents</a></p>'
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 # What only works where a server answers: scripts, controls, navigation; and what has the class `live-only`.
@@ -140,14 +141,14 @@ def _report(run: Run, wanted: Sequence[Page], app: ASGIApp) -> str:
         body = _Body(page, anchors)
         body.feed(_main(answer))
         body.close()
-        sections.append(f'<section id="{page.anchor}">\n{body.text}\n</section>')
+        sections.append(f'<section id="{page.anchor}">\n{_UP}\n{body.text}\n</section>')
     css = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in styles)
     contents = " · ".join(f'<a href="#{page.anchor}">{escape(page.title)}</a>' for page in pages)
     title = escape(f"{run.name} {run.started:%Y-%m-%d %H:%M} · polylm")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
-        f"<title>{title}</title>\n<style>\n{css}\n</style>\n</head>\n<body>\n<main>\n<p>{contents}</p>\n"
+        f"<title>{title}</title>\n<style>\n{css}\n</style>\n</head>\n<body>\n<main>\n<nav id='contents' aria-label='Contents'><p>{contents}</p></nav>\n"
         + "\n<hr>\n".join(sections)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -300,7 +301,7 @@ class _Body(HTMLParser):
     def _target(self, address: str) -> str:
         parts = urlsplit(address)
         asked = parse_qs(parts.query)
-        elsewhere = set(asked) - {"artifact", "language"}  # the same page with other content
+        elsewhere = set(asked) - {"artifact", "language", "source"}  # the same page with other content
         if parts.scheme or parts.netloc or elsewhere:
             return ""
         known = _known_as(parts.path, *asked.get("language", [""])) if parts.path else self._page.address

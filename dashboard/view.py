@@ -11,7 +11,7 @@ from fastapi import Request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from polylm.dashboard.text import foreign, plain, prose, visible
+from polylm.dashboard.text import foreign, plain, prose, shortened, visible
 from polylm.tasks.maintenance.run_records import Run
 
 RUN_PAGES: tuple[tuple[str, str, tuple[str, ...]], ...] = (  # title, path behind /run/{run}, stages that it shows
@@ -78,6 +78,12 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 or float(value).is_integer() else f"{value:.4g}"
 
 
+def signed(value: float) -> str:
+    """A difference of figures to three decimals: −0.033, +0.008, ±0.000."""
+    told = f"{abs(value):.3f}"
+    return f"{'±' if not float(told) else '+' if value > 0 else '−'}{told}"
+
+
 def duration(seconds: float | None) -> str:
     """75.2 -> 1 min 15 s."""
     if seconds is None:
@@ -130,7 +136,22 @@ def _shows(run: Run, stages: Sequence[str]) -> bool:
 def _environment() -> Environment:
     loader = FileSystemLoader(Path(__file__).parent / "templates")
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    filters = (count, short_count, size, percent, number, duration, moment, words, foreign, plain, prose, visible)
+    filters = (
+        count,
+        short_count,
+        size,
+        percent,
+        number,
+        duration,
+        moment,
+        words,
+        foreign,
+        plain,
+        prose,
+        shortened,
+        signed,
+        visible,
+    )
     made.filters.update({function.__name__: function for function in filters})
     made.globals["url"] = url
     return made

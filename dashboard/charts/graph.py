@@ -54,13 +54,11 @@ def _without_shortcuts(edges: Sequence[tuple[str, str]], order: Mapping[str, int
 
 def _layers(nodes: Sequence[Node], edges: Sequence[tuple[str, str]], width: float) -> list[list[Node]]:
     """Longest way from the top, then several sweeps that put every node near the middle of its neighbours."""
-    depth: dict[str, int] = {}
+    depth = _depths(nodes, edges)
     near: dict[str, list[str]] = {node.id: [] for node in nodes}
     for a, b in edges:
         near[a].append(b)
         near[b].append(a)
-    for node in nodes:
-        depth[node.id] = max((depth[a] + 1 for a, b in edges if b == node.id), default=0)
     layers: list[list[Node]] = [[] for _ in range(max(depth.values(), default=-1) + 1)]
     for node in nodes:
         layers[depth[node.id]].append(node)
@@ -70,6 +68,25 @@ def _layers(nodes: Sequence[Node], edges: Sequence[tuple[str, str]], width: floa
         for layer in layers:
             layer.sort(key=lambda node: _mean([middle[n] for n in near[node.id]] or [middle[node.id]]))
     return layers
+
+
+def _depths(nodes: Sequence[Node], edges: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """The longest way from the top. What reads nothing stands right above its first reader, and what nothing reads either
+    below the node that is given before it: not at the top, where a flow begins."""
+    above: dict[str, list[str]] = {node.id: [] for node in nodes}
+    below: dict[str, list[str]] = {node.id: [] for node in nodes}
+    for a, b in edges:
+        above[b].append(a)
+        below[a].append(b)
+    depth: dict[str, int] = {}
+    before = -1
+    for node in nodes:
+        alone = not above[node.id] and not below[node.id]
+        depth[node.id] = before + 1 if alone else max((depth[a] + 1 for a in above[node.id]), default=0)
+        before = depth[node.id]
+    for name in (name for name in depth if below[name] and not above[name]):
+        depth[name] = min(depth[b] for b in below[name]) - 1
+    return depth
 
 
 def _place(layers: Sequence[Sequence[Node]], width: float) -> tuple[dict[str, tuple[float, float, float]], float]:

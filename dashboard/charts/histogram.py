@@ -1,13 +1,15 @@
 """A histogram with its thresholds drawn in."""
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from polylm.dashboard.charts.svg import Format, Place, chart, line, powers, rect, scale, text, ticks
+from polylm.dashboard.charts.svg import Format, Place, chart, element, line, powers, rect, scale, text, ticks
 from polylm.dashboard.view import count, number, short_count
 
 LEFT, BOTTOM, TOP = 44.0, 20.0, 18.0
+SEEN = 2.0  # pixels of the lowest bar of what is rejected: few of many must not vanish
 
 
 def histogram(
@@ -16,6 +18,7 @@ def histogram(
     *,
     title: str,
     thresholds: Sequence[tuple[str, float]] = (),
+    moved: float | None = None,
     rejected: Sequence[float] = (),
     log_values: bool = False,
     log_counts: bool = False,
@@ -25,6 +28,8 @@ def histogram(
 ) -> Markup:
     """Counts between `edges` (one more of them than counts), `rejected` of each bin in another colour at its foot.
 
+    `moved` is a threshold that is tried in place of these, which fade; NaN is none. What the axis spans is said with the
+    thresholds, for the script that moves one (stage.js).
     `log_values` needs positive edges; `log_counts` shows 1 at a tenth of the height and nothing for 0.
     """
     assert len(edges) == len(counts) + 1, f"{len(edges)} edges for {len(counts)} counts"
@@ -40,8 +45,18 @@ def histogram(
         drawn.append(rect(near, y(value), far - near - gap, base - y(value), "bar", tip) if value else Markup(""))
         if rejected and rejected[index]:
             told = f"{tip}, {count(rejected[index])} rejected"
-            drawn.append(rect(near, y(rejected[index]), far - near - gap, base - y(rejected[index]), "bar lost", told))
-    return chart(width, height, title, [*drawn, *_thresholds(thresholds, edges, x, base, width, form)])
+            foot = min(y(rejected[index]), base - SEEN)
+            drawn.append(rect(near, foot, far - near - gap, base - foot, "bar lost", told))
+    tried = moved is not None
+    marks = [
+        mark for one in thresholds for mark in _threshold(*one, edges, x, base, width, form, "was" if tried else "")
+    ]
+    marks += _threshold("→", moved, edges, x, base, width, form, "moved") if moved is not None else []
+    axis = {"data_from": f"{edges[0]:.9g}", "data_to": f"{edges[-1]:.9g}", "data_log": "1" if log_values else None}
+    place = {"data_start": LEFT, "data_end": width - 8, "data_top": TOP, "data_base": base}
+    return chart(
+        width, height, title, [*drawn, element("g", Markup("").join(marks), class_="thresholds", **axis, **place)]
+    )
 
 
 def _frame(
@@ -55,22 +70,24 @@ def _frame(
             text(LEFT - 5, y(value) + 4, short_count(value), "tick", "end"),
         ]
     values = powers(edges[0], edges[-1]) if log_values else []
-    for value in values if len(values) > 1 else ticks(edges[0], edges[-1], 5):
+    if len(values) < 2:
+        whole = all(edge % 1 == 0.5 for edge in edges)  # a bin a number
+        values = [value for value in ticks(edges[0], edges[-1], 5) if not whole or value % 1 == 0]
+    for value in values:
         drawn.append(text(x(value), base + 14, form(value), "tick", "middle"))
     return drawn
 
 
-def _thresholds(
-    thresholds: Sequence[tuple[str, float]], edges: Sequence[float], x: Place, base: float, width: float, form: Format
+def _threshold(
+    label: str, value: float, edges: Sequence[float], x: Place, base: float, width: float, form: Format, kind: str = ""
 ) -> list[Markup]:
-    drawn: list[Markup] = []
-    for label, value in thresholds:
-        at = x(value)
-        outside = "" if edges[0] <= value <= edges[-1] else " (outside)"
-        anchor = "end" if at > width * 0.6 else "start"
-        said = f"{label} {form(value)}{outside}".strip()
-        drawn += [
-            line(at, TOP - 4, at, base, "threshold"),
-            text(at + (-4 if anchor == "end" else 4), TOP - 6, said, "threshold-label", anchor),
-        ]
-    return drawn
+    if math.isnan(value):
+        return [text(width - 8, TOP - 6, f"{label} off", f"threshold-label {kind}", "end")]
+    at = x(value)
+    outside = "" if edges[0] <= value <= edges[-1] else " (outside)"
+    anchor = "end" if at > width * 0.6 else "start"
+    said = f"{label} {form(value)}{outside}".strip()
+    return [
+        line(at, TOP - 4, at, base, f"threshold {kind}".strip()),
+        text(at + (-4 if anchor == "end" else 4), TOP - 6, said, f"threshold-label {kind}".strip(), anchor),
+    ]

@@ -7,10 +7,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from polylm.dashboard.alarms import alarms_of
 from polylm.dashboard.comparison import Flip, flips, param_differences, stage_pairs, stages_are_known
 from polylm.dashboard.funnel import Funnel, funnel_of
 from polylm.dashboard.pages.evaluation import LOWER_IS_BETTER, SURE, rows_of
 from polylm.dashboard.queries import Here, Queries
+from polylm.dashboard.text import shortened
 from polylm.dashboard.view import page
 from polylm.tasks.evaluation.table import AVERAGE
 from polylm.tasks.maintenance.run_records import Run
@@ -96,6 +98,7 @@ def values(here: Queries, a: Run, b: Run, way: Way, number: int) -> dict[str, An
         "flips": found,
         "examples": [_shown(here, a, b, flip) for flip in found.shown] if found else [],
         "total": total,
+        "alarms": [(which, alarm) for which, run in (("First", a), ("Second", b)) for alarm in alarms_of(run)],
         "way": way,
         "number": number,
         "shown": SHOWN,
@@ -154,4 +157,4 @@ def _shown(here: Queries, a: Run, b: Run, flip: Flip) -> Shown:
     part, row = flip.b
     text = here.part(here.entry(b, "clean"), part, ["text"])["text"][row].as_py()
     language = here.part(here.entry(b, "identify_language"), part, ["language"])["language"][row].as_py()
-    return Shown(flip, here.address(a, *flip.a), here.address(b, *flip.b), language or "", (text or "")[:SHOWN_CHARS])
+    return Shown(flip, here.address(a, *flip.a), here.address(b, *flip.b), language or "", shortened(text, SHOWN_CHARS))

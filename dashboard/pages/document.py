@@ -36,6 +36,7 @@ class Told:
     """A rule's answer with its bar, and where its threshold comes from where that was chosen by language."""
 
     answer: Answer
+    verdict: str  # of a rule that is switched off "off"
     bar: Markup | None
     origin: Origin | None
 
@@ -72,7 +73,10 @@ def document(
         is_rejected=recorded is not None if unasked else verdict.first is not None,
         is_judged=bool(unasked or verdict.answers),
         split=doc.row_of(here, run, "assign_split", place, ["split"]).get("split"),
-        rules=[Told(one, _bar(one), origins.get((one.gate, one.rule))) for one in doc.ordered(verdict.answers)],
+        rules=[
+            Told(one, "off" if doc.is_off(one) else one.verdict, _bar(one), origins.get((one.gate, one.rule)))
+            for one in doc.ordered(verdict.answers)
+        ],
         origins=origins,
         unjudged=sum(answer.verdict.startswith("not judged") for answer in verdict.answers),
         text=shown,
@@ -184,11 +188,12 @@ def _sentence(verdict: Verdict, about: dict[str, Any], cluster: Cluster | None, 
         return Markup("No gate has judged it yet.")
     if first is None:
         told = (
-            "Kept: none of the {} rules of {} gates is broken."
+            "Kept: none of the {} rules of {} gates is broken{}."
             if is_done
-            else "None of the {} rules of {} gates so far is broken; not all have judged."
+            else "None of the {} rules of {} gates so far is broken{}; not all have judged."
         )
-        return Markup(told).format(len(verdict.answers), gates)
+        off = f" ({len(verdict.off)} of them off)" if verdict.off else ""
+        return Markup(told).format(len(verdict.answers), gates, off)
     rest = len(verdict.broken) - 1
     more = (
         Markup("")

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from polylm.dashboard import charts
 from polylm.dashboard.charts import Series
 from polylm.dashboard.queries import Here, Queries
-from polylm.dashboard.view import page
+from polylm.dashboard.view import page, words
 from polylm.tasks.evaluation.table import AVERAGE, CATEGORIES
 from polylm.tasks.maintenance.run_records import Run
 
@@ -159,7 +159,7 @@ def _category(name: str, rows: Sequence[Mapping[str, Any]], ages: Mapping[str, i
     for row in ran:
         groups.setdefault((row["task"], row["metric"], row["language"]), []).append(row)
     notes = dict.fromkeys(
-        f"{row['task']}, {row['metric']}: {row['note']}"
+        f"{row['task']}, {words(row['metric'])}: {row['note']}"
         for row in ran
         if row["note"] and not row["note"].startswith("mean over")
     )
@@ -189,7 +189,7 @@ def _curve(line: Line, known: Sequence[tuple[int, Figure]]) -> Markup:
     steps = [step for step, _ in known]
     middle = [figure.value or 0.0 for _, figure in known]
     errors = [figure.stderr or 0.0 for _, figure in known]
-    title = f"{line.task}, {line.metric}, {line.language}"
+    title = f"{line.task}, {words(line.metric)}, {line.language}"
     low, high = ([m + sign * SURE * e for m, e in zip(middle, errors, strict=True)] for sign in (-1, 1))
     return charts.lines(
         [Series(title, steps, middle, low, high)], title=title, x_label="steps of training", y_label=title, width=460

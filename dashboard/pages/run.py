@@ -1,6 +1,7 @@
 """One run: what became of its documents, what was made from what, what it cost, and what alarmed. Live while it runs."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -169,7 +170,7 @@ def _ahead(here: Queries, run: Run) -> list[tuple[Entry, str, str]]:
     if run.state in ("completed", "approved", "damaged"):
         return []
     like = next((one for one in here.runs() if one.name == run.name and one.state == "completed"), None)
-    rest = list(like.stages)[len(run.stages) :] if like else []
+    rest = _without(like.stages, run.stages) if like else []
     at_work = str(run.now.get("stage") or "")
     if at_work and (not rest or rest[0].stage != at_work):  # the first run of its kind: nothing tells what follows
         jobs = _whole(run.now.get("jobs")) or 0
@@ -178,6 +179,17 @@ def _ahead(here: Queries, run: Run) -> list[tuple[Entry, str, str]]:
     goes_on = "waiting" if run.state in ("running", "awaiting approval") else "not reached"
     first = {"running": ("running", "running"), "failed": ("failed", "failed")}.get(run.state, ("waiting", goes_on))
     return [(entry, *(first if index == 0 else ("waiting", goes_on))) for index, entry in enumerate(rest)]
+
+
+def _without(stages: Sequence[Entry], done: Sequence[Entry]) -> list[Entry]:
+    """Stages of another run that one has not come to, in their order: it may have had others in between."""
+    left, rest = Counter(entry.stage for entry in done), []
+    for entry in stages:
+        if left[entry.stage]:
+            left[entry.stage] -= 1
+        else:
+            rest.append(entry)
+    return rest
 
 
 def _known(run: Run, ref: str) -> str:

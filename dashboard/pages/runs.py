@@ -15,4 +15,4 @@ def runs(request: Request, here: Here, before: str = "") -> Response:
     found = [run for run in here.runs() if not before or run.id < before]
     rows = [(run, here.documents(run), here.survivors(run)) for run in found[:PAGE_RUNS]]
     compare = "/compare/{a}/{b}" in request.app.state.paths
-    return page(request, "runs.html", rows=rows, older=len(found) > PAGE_RUNS, compare=compare)
+    return page(request, "runs.html", rows=rows, older=len(found) > PAGE_RUNS, compare=compare, before=before)

@@ -16,7 +16,7 @@ from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.links import NO_LABEL
 from polylm.dashboard.queries import Here, Place, Queries
 from polylm.dashboard.search import By, Fate, Found, Question, labels_of, search
-from polylm.dashboard.text import visible
+from polylm.dashboard.text import cluster_boundary, shortened, visible
 from polylm.dashboard.view import page, url
 from polylm.tasks.maintenance.run_records import Run
 
@@ -81,10 +81,10 @@ def snippet(text: str, asked: str) -> Markup:
     """The first match with what stands around it, or the beginning."""
     match = re.search(re.escape(asked), text, re.IGNORECASE) if asked else None
     begin, end = match.span() if match else (0, 0)
-    start = max(0, begin - BEFORE)
+    start = cluster_boundary(text, max(0, begin - BEFORE))
     told = [visible(text[start:begin]), Markup("<mark>{}</mark>").format(visible(text[begin:end])) if match else ""]
-    rest = visible(text[end : end + BEHIND])
-    return Markup("{}{}{}{}{}").format("…" if start else "", *told, rest, "…" if end + BEHIND < len(text) else "")
+    rest = visible(shortened(text[end : end + 2 * BEHIND], BEHIND))
+    return Markup("{}{}{}{}").format("…" if start else "", *told, rest)
 
 
 def _at_address(here: Queries, run: Run, asked: Question) -> Place | None:

@@ -3,7 +3,7 @@
 import importlib
 import json
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any
@@ -15,12 +15,13 @@ from polylm.dashboard import stages
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.gates import stage_of
 from polylm.dashboard.links import documents_url, key_of, stage_url
+from polylm.dashboard.parameters import takes
 from polylm.dashboard.queries import Here, Queries
 from polylm.dashboard.stages import gates
 from polylm.dashboard.stages.examples import CHARS, beginning
 from polylm.dashboard.stages.reading import read_rows
 from polylm.dashboard.store_reading import Manifest
-from polylm.dashboard.text import prose
+from polylm.dashboard.text import prose, shortened
 from polylm.dashboard.view import page as render
 from polylm.dashboard.view import url
 from polylm.tasks.maintenance.run_records import Entry, Run
@@ -46,16 +47,26 @@ class Param:
     is_default: bool
 
 
+def _own_parameters(request: Request) -> Collection[str]:
+    """What the page of a stage reads; of a stage that today's code does not have, whatever any stage's page reads."""
+    name, reads = request.path_params["stage"], _reads_of()
+    if name in reads:
+        return reads[name]
+    stage = stage_of(name)
+    return reads.get(stage.kind, ()) if stage else sorted({one for own in reads.values() for one in own})
+
+
 @router.get("/run/{run_id}/stage/{stage}")
+@takes(_own_parameters)
 def stage_page(
     request: Request, here: Here, run_id: str, stage: str, artifact: str = "",
-    page: Annotated[int, Query(ge=1, le=1_000_000_000)] = 1,
+    page: Annotated[int, Query(ge=1, le=1_000_000_000)] = 1, show: Annotated[str, Query(alias="as")] = "",
 ) -> Response:  # fmt: skip
     """The page of a stage, by its name, then by its kind; `artifact` where a run has several of the stage."""
     run = here.run(run_id)
     entry = here.entry(run, stage, artifact)
     special = _by_name().get(entry.stage) or _by_kind().get(getattr(stage_of(entry.stage), "kind", ""))
-    if special is None or not here.has(entry) or request.query_params.get("as") == "table":
+    if special is None or not here.has(entry) or show == "table":
         return _generic(request, here, run, entry, page)
     try:
         return special(request, here, run, entry)
@@ -64,6 +75,7 @@ def stage_page(
 
 
 @router.get("/run/{run_id}/stage/{stage}/what-if")
+@takes(_own_parameters)
 def what_if(request: Request, here: Here, run_id: str, stage: str, artifact: str = "") -> Response:
     """What a gate would do with other thresholds, for htmx."""
     run = here.run(run_id)
@@ -165,13 +177,12 @@ def _rows(here: Queries, entry: Entry, manifest: Manifest, number: int) -> dict[
 
 def _cell(value: Any) -> str | None:
     if value is None or isinstance(value, str):
-        return value if value is None or len(value) <= CELL_CHARS else f"{value[:CELL_CHARS]}…"
+        return value if value is None else shortened(value, CELL_CHARS)
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
     if isinstance(value, float):
         return f"{value:.6g}"
-    told = json.dumps(value, ensure_ascii=False, default=str)
-    return told if len(told) <= CELL_CHARS else f"{told[:CELL_CHARS]}…"
+    return shortened(json.dumps(value, ensure_ascii=False, default=str), CELL_CHARS)
 
 
 @cache
@@ -183,6 +194,17 @@ def _modules() -> list[Any]:
 @cache
 def _by_name() -> dict[str, View]:
     return {name: view for module in _modules() for name, view in getattr(module, "STAGES", {}).items()}
+
+
+@cache
+def _reads_of() -> dict[str, tuple[str, ...]]:
+    """By a stage's name or kind, the parameters that its page reads."""
+    return {
+        name: getattr(module, "READS", ())
+        for module in _modules()
+        for table in ("STAGES", "KINDS")
+        for name in getattr(module, table, {})
+    }
 
 
 @cache

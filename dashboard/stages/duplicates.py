@@ -15,7 +15,7 @@ from polylm.dashboard.charts import Bar, Series
 from polylm.dashboard.errors import BadRequest, Missing
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.stages.frame import own_page
-from polylm.dashboard.text import visible
+from polylm.dashboard.text import shortened, visible
 from polylm.dashboard.view import short_count, words
 from polylm.tasks import keys
 from polylm.tasks.maintenance.run_records import Entry, Run
@@ -73,6 +73,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
 
 
 STAGES = dict.fromkeys(("join_bands", "verify_clusters", "label_clusters", "choose_keepers"), view)
+READS = ("cluster", "page")  # of an address
 
 
 def differences(a: str, b: str) -> tuple[Markup, Markup]:
@@ -200,7 +201,7 @@ def _cluster(here: Queries, run: Run, row: Mapping[str, Any]) -> Cluster:
         row["least"],
         sorted(labels),
         sorted(sources[s] for s in row["sources"]),
-        text[:BEGINNING_CHARS],
+        shortened(text, BEGINNING_CHARS),
     )
 
 

@@ -45,7 +45,7 @@ def beginning(here: Queries, run: Run, part: int, row: int) -> str:
     if not cleaned or "text" not in here.columns(cleaned[-1]):
         return ""
     text = read_rows(here.paths(cleaned[-1])[part], row, 1, ["text"])["text"][0].as_py()
-    return "" if text is None else str(text[: CHARS + 1])
+    return "" if text is None else str(text[: 2 * CHARS])  # enough to see where a cut may be
 
 
 def _texts(here: Queries, run: Run, places: Sequence[tuple[int, int]]) -> list[str]:

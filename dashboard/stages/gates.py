@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import Request, Response
+from markupsafe import Markup
 
 from polylm.dashboard import charts
 from polylm.dashboard.alarms import Alarm, alarm_at
@@ -22,7 +23,7 @@ from polylm.dashboard.stages.fits import Fit, fit_of
 from polylm.dashboard.stages.knobs import PREFIX, Knob, changes_of, knobs_of, moved, read_moves
 from polylm.dashboard.stages.rule_charts import RuleChart, rule_chart
 from polylm.dashboard.stages.sampling import Ints, Sample, sample_soon
-from polylm.dashboard.stages.tallies import RuleTally, Tallies, WhatIf, nearest, reach, tally, what_if
+from polylm.dashboard.stages.tallies import Change, RuleTally, Tallies, WhatIf, nearest, reach, tally, what_if
 from polylm.dashboard.view import number, page, short_count, size, url, words
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.rules import Rule, Rules
@@ -42,15 +43,17 @@ class Card:
     tally: RuleTally
     knob: Knob | None
     value: float | None  # of the knob, as moved
+    picture: Markup  # the chart, with the threshold where it was moved to
     href: str  # shows its borderline documents
     origin: Origin | None  # of its threshold, where thresholds differ by language and one was chosen
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the gate says to moved thresholds."""
+    """What the gate says to moved thresholds. `of` is of the page's language, or of all where the move reaches others too."""
 
     what_if: WhatIf
+    of: Change
     options: str  # as --set; "" where no field of the recipe has these params
     moves: list[tuple[str, float | None, float | None]]  # name, from, to
     gained: list[Example]
@@ -142,6 +145,7 @@ def answer(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
 
 
 KINDS = {"gate": view}
+READS = ("language", "source", "rule", PREFIX)  # of an address
 FORMS = {"bytes": size, "chars": short_count, "": short_count}
 
 
@@ -232,8 +236,10 @@ def _cards(asked: _Asked, drawn: _Drawn, moves: Mapping[Knob, float | None]) -> 
     for one in drawn.tallies.rules:
         knob = drawn.knobs.get(one.rule)
         value = moves.get(knob, knob.value) if knob else None
+        chart = drawn.charts[one.rule]
+        picture = chart.moved_to(value) if knob in moves else chart.chart
         href = asked.href(language=asked.language, rule=one.rule) + "#borderline"
-        cards.append(Card(one.rule, drawn.charts[one.rule], one, knob, value, href, asked.origins.get(one.rule)))
+        cards.append(Card(one.rule, chart, one, knob, value, picture, href, asked.origins.get(one.rule)))
     return cards
 
 
@@ -339,7 +345,9 @@ def _answer(asked: _Asked, moves: Mapping[Knob, float | None]) -> Answer:
     both = np.concatenate([found.gained, found.lost])
     listed = examples(asked.here, asked.run, _where(asked.sample, both), _labels(asked.sample, both), patience=0.02)
     cut = len(found.gained)
-    return Answer(found, command_line(options), told, listed[:cut], listed[cut:], milliseconds)
+    (only,) = found.by_label if len(found.by_label) == 1 else (None,)
+    of = only if only and only.label == asked.language else found.total
+    return Answer(found, of, command_line(options), told, listed[:cut], listed[cut:], milliseconds)
 
 
 def _plain(value: float | None) -> str:

@@ -77,6 +77,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
 
 
 STAGES = {"identify_language": view}
+READS = ("language",)  # of an address
 
 
 def _histograms(here: Queries, run: Run, entry: Entry) -> list[dict[str, Any]] | None:

@@ -1,6 +1,8 @@
 """One rule of a gate as a picture: the histogram of its values with its threshold, what it rejects in another colour."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +22,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RuleChart:
-    """`bound` in words; `low` to `high` is what a slider spans, in steps of `step`."""
+    """`bound` in words; `low` to `high` is what a slider spans, in steps of `step`; `draw` takes a threshold as `moved=`."""
 
     chart: Markup
     bound: str
@@ -29,6 +31,11 @@ class RuleChart:
     high: float = 1.0
     step: float = 0.005
     is_log: bool = False
+    draw: Callable[..., Markup] | None = None
+
+    def moved_to(self, threshold: float | None) -> Markup:
+        """The same with another threshold; None is off."""
+        return self.draw(moved=np.nan if threshold is None else threshold) if self.draw else self.chart
 
 
 def rule_chart(name: str, rule: Rule) -> RuleChart:
@@ -45,7 +52,8 @@ def rule_chart(name: str, rule: Rule) -> RuleChart:
         return RuleChart(Markup(""), told, not len(bounds))
     edges, is_log = _edges(value[known], bounds)
     counts = _counts(value[known], edges)
-    chart = charts.histogram(
+    draw = partial(
+        charts.histogram,
         list(edges),
         list(counts),
         title=f"Values of {name}",
@@ -58,7 +66,7 @@ def rule_chart(name: str, rule: Rule) -> RuleChart:
         width=WIDTH,
         height=HEIGHT,
     )
-    return RuleChart(chart, told, not len(bounds), *_span(value[known], edges, bounds), is_log)
+    return RuleChart(draw(), told, not len(bounds), *_span(value[known], edges, bounds), is_log, draw)
 
 
 def _told(word: str, bounds: Floats) -> str:

@@ -52,6 +52,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
 
 
 STAGES = {"fit_thresholds": view}
+READS = ("language",)  # of an address
 
 
 def _rules(rows: Sequence[Mapping[str, Any]], taken: Mapping[str, Origin]) -> list[Candidates]:

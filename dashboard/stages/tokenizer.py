@@ -72,6 +72,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
 
 
 STAGES = {"train_tokenizer": view}
+READS = ("text",)  # of an address
 
 
 def pieces_of(folder: Path, text: str) -> list[Piece]:

@@ -30,6 +30,29 @@ function isMoved(number) {
 
 function mark(number) {
   number.classList.toggle("moved", isMoved(number));
+  const thresholds = number.closest(".card")?.querySelector("g.thresholds");
+  if (thresholds) moveThreshold(thresholds, isMoved(number), number.value);
+}
+
+// The line of the run fades, and another stands where the number is: as `charts.histogram` draws it.
+function moveThreshold(thresholds, moved, told) {
+  thresholds.querySelectorAll(".moved").forEach((one) => one.remove());
+  thresholds.querySelectorAll(".threshold, .threshold-label").forEach((one) => one.classList.toggle("was", moved));
+  if (!moved) return;
+  const { from, to, log, start, end, top, base } = Object.fromEntries(Object.entries(thresholds.dataset).map(([name, value]) => [name, Number(value)]));
+  const value = Number(told), off = told === "";
+  const scaled = (one) => (log ? Math.log(Math.max(one, from)) : one);
+  const share = off ? 1 : Math.min(1, Math.max(0, (scaled(value) - scaled(from)) / (scaled(to) - scaled(from))));
+  const at = start + share * (end - start), toLeft = off || at > (end + 8) * 0.6;
+  const outside = !off && (value < from || value > to) ? " (outside)" : "";
+  const add = (name, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    Object.entries(attributes).forEach(([key, one]) => made.setAttribute(key, one));
+    return thresholds.appendChild(made);
+  };
+  if (!off) add("line", { class: "threshold moved", x1: at, x2: at, y1: top - 4, y2: base });
+  add("text", { class: "threshold-label moved", x: off ? end : at + (toLeft ? -4 : 4), y: top - 6, "text-anchor": toLeft ? "end" : "start" })
+    .textContent = off ? "→ off" : `→ ${Number(value.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 6 })}${outside}`;
 }
 
 document.querySelectorAll("input[data-low]").forEach(slider);

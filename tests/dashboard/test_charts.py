@@ -78,6 +78,28 @@ def test_a_threshold_outside_says_so():
     assert "(outside)" in charts.histogram([0, 1], [1], title="t", thresholds=[("min", 7)])
 
 
+def test_a_threshold_that_is_tried_stands_beside_that_of_the_run_which_fades():
+    drawn = charts.histogram([0, 1, 2, 3, 4], [1, 1, 1, 1], title="t", thresholds=[("min", 2)], moved=3)
+    lines = {line.get("class"): float(line.get("x1")) for line in all_of(drawn, "line") if line.get("class")}
+    starts = [float(r.get("x")) for r in all_of(drawn, "rect")]
+    assert lines["threshold was"] == pytest.approx(starts[2], abs=0.1)
+    assert lines["threshold moved"] == pytest.approx(starts[3], abs=0.1)
+    off = charts.histogram([0, 1, 2], [1, 1], title="t", thresholds=[("min", 1)], moved=math.nan)
+    assert "threshold moved" not in off
+    assert "→ off" in off
+
+
+def test_few_that_are_rejected_of_many_are_seen():
+    drawn = charts.histogram([0, 1, 2], [1_000_000, 1], title="t", rejected=[0, 1])
+    heights = [float(r.get("height")) for r in all_of(drawn, "rect") if r.get("class") == "bar lost"]
+    assert heights == [2.0]
+
+
+def test_bins_of_whole_numbers_have_whole_ticks():
+    drawn = charts.histogram([-0.5, 0.5, 1.5], [1, 1], title="t")
+    assert [t.text for t in all_of(drawn, "text") if t.get("text-anchor") == "middle"] == ["0", "1"]
+
+
 def test_a_gap_breaks_a_curve():
     path = all_of(charts.lines([Series("a", [0, 1, 2, 3], [1, math.nan, 2, 3])], title="t"), "path")[0]
     assert path.get("d").count("M") == 2
@@ -100,6 +122,16 @@ def test_lineage_puts_what_is_read_above_and_drops_edges_that_a_longer_way_says(
     assert len(all_of(drawn, "path")) == 2
     heights = [float(r.get("y")) for r in all_of(drawn, "rect")]
     assert heights == sorted(set(heights))
+
+
+def test_what_reads_nothing_stands_above_its_reader_and_what_is_alone_behind_the_one_before():
+    nodes = [Node(name, name) for name in ("ingest", "clean", "gate", "ask", "pack", "next")]
+    drawn = charts.lineage(
+        nodes, [("ingest", "clean"), ("clean", "gate"), ("gate", "pack"), ("ask", "pack")], title="t"
+    )
+    heights = {r.find("{*}title").text.partition(":")[0]: float(r.get("y")) for r in all_of(drawn, "rect")}
+    assert heights["ask"] == heights["gate"]
+    assert heights["ingest"] < heights["clean"] < heights["gate"] < heights["pack"] < heights["next"]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 7), (-3, 3), (0.00012, 0.00091), (0, 12_345_678), (5, 5)])

@@ -54,7 +54,8 @@ def site(tmp_path_factory):
         figure("base", language="th", value=0.60),
         figure("base", language="en", value=0.51),
     ]
-    alarm = {"rule": "source_lost", "subject": "web", "message": "web lost <i>99 %</i>", "action": "warn"}
+    alarm = {"rule": "source_lost", "subject": "web", "message": "web lost <i>99 %</i>", "action": "ask"}
+    alarm |= {"decision": {"approved": True, "reason": "known to be <i>bad</i>"}}
     recipe = {"sources": {"web": "a"}, "cutoffs": {"ceiling": 0.9, "head": 0.3}}
     other = {"sources": {"web": "a"}, "cutoffs": {"ceiling": 0.5, "head": 0.3}, "new": True}
     a = made.run("a", [*documents(made, verdicts(FIRST), texts=texts), evaluated(made, figures)], recipe=recipe)
@@ -143,7 +144,14 @@ def test_stages_say_whether_their_content_is_the_same(page):
 
 def test_figures_that_changed_are_means_and_sure_ones(page):
     rows = [row[3:] for row in rows_of(page.partition('id="evaluation"')[2]) if row[0] == "base"]
-    assert rows == [["mean", "0.500", "0.490", "-0.010 ± 0.014"], ["th", "0.500", "0.600", "+0.100 ± 0.014"]]
+    assert rows == [["mean", "0.500", "0.490", "−0.010 ± 0.014"], ["th", "0.500", "0.600", "+0.100 ± 0.014"]]
+
+
+def test_an_alarm_says_what_was_decided_about_it(page):
+    alarm = page[page.index('id="alarms"') :]
+    assert 'Second run: <span class="state state-approved">approved</span>' in alarm
+    assert "<p>Approved: <bdi>known to be &lt;i&gt;bad&lt;/i&gt;</bdi></p>" in alarm
+    assert ">ask<" not in alarm
 
 
 def test_alarms_and_texts_are_escaped(page):

@@ -14,7 +14,7 @@ from samples import ODD_TEXTS, write_jsonl
 
 from polylm.dashboard.app import create_app
 from polylm.dashboard.cuts import agrees, counted_lines, marked, pieces
-from polylm.dashboard.document import cluster_of, jobs_of, judge, row_of, script_of
+from polylm.dashboard.document import Verdict, cluster_of, is_off, jobs_of, judge, ordered, row_of, script_of
 from polylm.dashboard.keeping import advice_on, let_in, outward
 from polylm.dashboard.recipe_fields import changed, set_words
 from polylm.dashboard.refit import can_refit, refit
@@ -71,6 +71,32 @@ def test_the_page_says_what_polylm_why_says(client, here, run, settings, asked):
         assert f"Rejected by {gate} because of {rule}" in sentence
     else:
         assert "Kept: none of the" in sentence
+
+
+def test_a_rule_that_is_switched_off_says_so_and_not_that_it_holds(client, here, run):
+    place = first(here, run, fate="kept", language="en")
+    jobs, _ = jobs_of(here, run, place)
+    verdict = judge(here, jobs, place)
+    off = Verdict([replace(verdict.answers[-1], bound=None, margin=None), *verdict.answers[:-1]])
+    assert off.off == off.answers[:1]
+    assert ordered(off.answers)[-1] == off.answers[0]
+    assert not is_off(replace(off.answers[0], verdict="not judged: x is null"))
+
+
+def test_the_page_counts_rules_that_are_off_by_themselves(client, here, run):
+    """In a language without derived or published thresholds of its own some are."""
+    for language in ("th", "ja", "zh", "he", "ar"):
+        place = first(here, run, language=language)
+        page = client.get(f"/run/{run.id}/doc/{place.address}").text
+        rows = re.findall(r"<tr><td class=\"side\">.*?</tr>", page, re.S)
+        told = [row for row in rows if ">off</bdi>" in row]
+        holds = sum(">holds</bdi>" in row for row in rows)
+        said = text_of(page[page.index('id="rules"') :])
+        assert f" {holds} hold, " in said
+        assert (f"{len(told)} {'is' if len(told) == 1 else 'are'} off in {language}" in said) == bool(told)
+        assert not [
+            row for row in rows if ">holds</bdi>" in row and '<td class="n">–</td>\n<td class="n">–</td>' in row
+        ]
 
 
 def test_facts_are_text_and_no_link_leaves_the_machine(client, here, run):

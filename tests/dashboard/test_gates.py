@@ -199,6 +199,31 @@ def test_the_page_without_a_script_has_the_answer_of_the_slider(client, run):
     assert 'name="p.thresholds.en.gopher_short_doc" value="200" placeholder="off" data-was="50"' in page
 
 
+def test_a_moved_threshold_is_drawn_where_it_was_moved_to_without_a_script_too(client, run):
+    where = f"/run/{run.id}/stage/filter_text"
+    was, moved = (
+        re.search(r'id="rule-gopher_short_doc">.*?</section>', shown(client, where, query), re.S)[0]
+        for query in ({"language": "en"}, {"language": "en", "p.thresholds.en.gopher_short_doc": "200"})
+    )
+    assert 'class="threshold moved"' not in was
+    assert "min 50" in was
+    assert 'class="threshold was"' in moved
+    assert "→ 200" in moved
+
+
+def test_numbers_of_a_what_if_say_their_language(client, run, here):
+    query = {"language": "en", "p.thresholds.en.gopher_short_doc": "200"}
+    shown(client, f"/run/{run.id}/stage/filter_text", query)
+    part = re.sub(r"<.*?>", "", client.get(f"/run/{run.id}/stage/filter_text/what-if", params=query).text)
+    beside = {"l": here.entry(run, "identify_language"), "v": here.entry(run, "filter_text")}
+    (counted,) = here.sql(
+        "SELECT count(*) AS n, count(*) - count(v.rejected_because) AS kept FROM {beside} WHERE l.language = 'en'",
+        beside,
+    ).to_pylist()
+    assert f"Of the {counted['n']} documents in en:" in part
+    assert f"this gate keeps {counted['kept']} now" in part
+
+
 def test_every_rule_of_a_language_has_a_slider(client, run, sample):
     page = shown(client, f"/run/{run.id}/stage/filter_text?language=de")
     assert len(re.findall(r'data-low="', page)) == len(sample.rules)

@@ -169,7 +169,7 @@ def test_models_are_ordered_by_the_steps_behind_them(table):
 
 def test_a_figure_of_three_checkpoints_is_a_curve(table):
     assert table.count("<svg") == 1
-    assert 'aria-label="UDHR, bits_per_byte, mean"' in table
+    assert 'aria-label="UDHR, bits per byte, mean"' in table
 
 
 def test_what_was_not_run_is_listed_with_its_reason(table):

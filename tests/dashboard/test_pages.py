@@ -104,6 +104,32 @@ def test_a_running_run_is_polled_and_shows_what_is_still_to_come(toy_store):
     assert "follows it" in page
 
 
+def test_stages_to_come_are_told_by_name_where_a_run_had_others_in_between(toy_store):
+    toy_store()
+
+    def mend(record):
+        del record["stages"][3:]
+        record["stages"].insert(1, {**record["stages"][0], "stage": "an_own_one", "artifact": "an_own_one/0"})
+
+    toys = toy_store(mend=mend)
+    as_running(toys)
+    page = toys.client.get(f"/run/{toys.id}").text
+    whole = next(one for one in toys.here.runs() if one.id != toys.id)
+    ahead = re.findall(r"<title>([^<:]*): (?:waiting|running) ", page)
+    assert ahead == [entry.stage.replace("_", " ") for entry in whole.stages[3:]]
+
+
+def test_a_store_without_runs_says_what_makes_one(tmp_path):
+    app = create_app(Settings(store=tmp_path / "store"), prefect_url="http://127.0.0.1:4200")
+    page = TestClient(app, base_url="http://127.0.0.1:8000").get("/").text
+    assert "no run yet: <code>polylm run sample</code>" in page
+    assert "the deployment <b>sample</b>" in page
+
+
+def test_behind_the_oldest_run_there_is_no_older_one(toy_store):
+    assert "No run is older" in toy_store().client.get("/?before=0").text
+
+
 def test_an_alarm_links_to_where_it_can_be_approved(toy_store):
     def mend(record):
         alarm = {"rule": "source_lost", "subject": "toy", "message": "toy lost 99 %", "value": 0.99, "bound": 0.95}

@@ -144,6 +144,18 @@ def test_what_needs_a_server_is_not_in_it(either):
         assert told not in seen_in(either).text
 
 
+def test_every_section_leads_back_to_the_contents(either):
+    sections = re.findall(r'<section id="page-[\d-]+">(.*?)</section>', either, re.S)
+    assert sections
+    assert all('<a href="#contents">' in section[:80] for section in sections)
+
+
+def test_no_word_is_left_of_a_link_that_leads_nowhere(either):
+    """Names and numbers stand for themselves; words that only lead elsewhere go with their link."""
+    for word in (">borderline<", ">its documents<", ">Its documents<", ">prompt<", ">its prompt<", "params, parts and rows", "All candidates", "each leads to"):  # fmt: skip
+        assert word not in re.sub(r"\s*(<[^>]*>)\s*", r"\1", either), word
+
+
 def test_an_unknown_run_is_named(settings, tmp_path):
     with pytest.raises(Missing, match="no-such-run"):
         write_report(settings, "no-such-run", tmp_path / "x.html")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from polylm.dashboard.text import foreign, plain, prose, visible
+from polylm.dashboard.text import cluster_boundary, foreign, plain, prose, shortened, visible
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,24 @@ def test_escapes_markup():
 def test_cuts_what_is_long():
     assert foreign("abcdef", 3) == "<bdi>abc…</bdi>"
     assert foreign("abc", 3) == "<bdi>abc</bdi>"
+
+
+@pytest.mark.parametrize(
+    "cluster",
+    ["e\u0301\u0323", "👩\u200d👩\u200d👧", "👍🏽", "🇸🇪", "กำ", "שָׁ", "각", "\r\n"],
+)
+def test_a_cut_is_never_within_what_a_reader_sees_as_one_character(cluster):
+    text = f"ab{cluster}cd"
+    for limit in range(2, 2 + len(cluster)):
+        assert shortened(text, limit) == "ab…"
+    assert shortened(text, 2 + len(cluster)) == f"ab{cluster}…"
+    assert shortened(text, len(text)) == text
+
+
+def test_a_heap_of_marks_is_cut_all_the_same():
+    heap = "e" + "\u0301" * 500
+    assert len(shortened(heap, 200)) == 201
+    assert cluster_boundary("", 0) == 0
 
 
 def test_isolates_every_line_of_a_document():
