@@ -12,7 +12,10 @@ _NUMBERS = re.compile(r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})")  # the year first: n
 _WORDS = ("%d %B %Y", "%B %d, %Y", "%B %d %Y", "%d %b %Y", "%b %d, %Y", "%b %d %Y")
 _FIRST_SECOND, _LAST_SECOND = 86_400 * 365, 4_102_444_800  # 1971 to 2100: other numbers are no times
 _PORTS = {"http": 80, "https": 443, "ftp": 21}
-_NORMAL = re.compile(r"(?:https?|ftp|deb)://[a-z0-9-]+(?:\.[a-z0-9-]+)*/\S*")  # nothing to do: most of a crawl
+_NORMAL = re.compile(  # nothing to do: most of a crawl, and of what has a scheme of its own
+    r"(?:https?|ftp|deb)://[a-z0-9-]+(?:\.[a-z0-9-]+)*/\S*"
+    r"|(?!https?:|ftp:|deb:)[a-z][a-z0-9+.-]*://[a-z0-9-]+(?:\.[a-z0-9-]+)*/(?:\S*[^\s>])?"
+)
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*:\S")
 _CREATIVE = re.compile(
     r"(?:https?://)?(?:www\.)?creativecommons\.org/(?:licenses/)?(?P<page>[a-z-]+|publicdomain/zero)/(?P<at>\d\.\d)"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -74,16 +75,29 @@ class FieldMap:
 
         A value that its column cannot hold (a date that is none, a list as URL) stays in `extra` under its own name.
         """
-        fields = self.fields
-        text = _text(record, fields["text"])
-        used = {fields["text"]}
-        id_ = _take(record, fields["id"], used, _number)
-        url = _take(record, fields["url"], used, normal_fields.url)
-        date = _take(record, fields["date"], used, normal_fields.date)
-        licence = _take(record, fields["licence"], used, normal_fields.licence)
-        kind = _take(record, fields["kind"], used)
+        text = _text(record, self.fields["text"])
+        used = [self.fields["text"]]
+        columns: list[str | None] = []
+        for field, normal in self._others:  # in one loop: most of what a short line costs
+            value = record.get(field)
+            if value is not None:
+                if normal is not None and (isinstance(value, str) or (type(value) is int and normal in _OF_NUMBERS)):
+                    value = normal(value)
+                if isinstance(value, str):
+                    used.append(field)
+                else:  # left for `extra`
+                    value = None
+            columns.append(value)
+        id_, url, date, licence, kind = columns
+        if len(record) == len(used) and len(set(used)) == len(used):
+            return text, id_, url, date, licence, kind, None
         rest = {name: value for name, value in record.items() if value is not None and name not in used}
         return text, id_, url, date, licence, kind, _json(rest) if rest else None
+
+    @cached_property
+    def _others(self) -> tuple[tuple[str, Callable[[Any], str | None] | None], ...]:
+        """The fields of the columns after the text, and what makes their values normal."""
+        return tuple((self.fields[name], _NORMAL.get(name)) for name in MAPPED[1:])
 
 
 def decode(data: bytes) -> str:
@@ -117,27 +131,6 @@ def _text(record: dict[str, Any], field: str) -> str:
     raise BadRecord(f"{field!r} is {_kind(value)}, not a string")
 
 
-def _take(
-    record: dict[str, Any], field: str, used: set[str], normal: Callable[[Any], str | None] | None = None
-) -> str | None:
-    """The value of an optional column, in its normal form; null, and left for `extra`, where the column cannot hold it."""
-    value = record.get(field)
-    if value is None:
-        return None
-    if normal is not None and (
-        isinstance(value, str) or (type(value) is int and normal in (_number, normal_fields.date))
-    ):
-        value = normal(value)
-    if not isinstance(value, str):
-        return None
-    used.add(field)
-    return value
-
-
-def _number(value: Any) -> str:
-    return str(value)
-
-
 def _kind(value: Any) -> str:
     """JSON's name of a value's type."""
     names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", dict: "an object"}
@@ -155,3 +148,12 @@ def _json(fields: dict[str, Any]) -> str:
 def _jsonable(value: Any) -> str:
     """What Parquet holds and JSON does not: bytes, decimals."""
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+_NORMAL: dict[str, Callable[[Any], str | None]] = {
+    "id": str,
+    "url": normal_fields.url,
+    "date": normal_fields.date,
+    "licence": normal_fields.licence,
+}
+_OF_NUMBERS = (str, normal_fields.date)

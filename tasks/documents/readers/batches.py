@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT, FieldMap, Row, escape
 
@@ -47,7 +49,9 @@ class Collector:
     path: Path
     options: Options
     unit: str = "byte"
-    _rows: list[Row] = field(default_factory=list)
+    _tables: list[pa.Table] = field(default_factory=list)
+    _held: int = 0  # documents of the tables
+    _rows: list[Row] = field(default_factory=list)  # that come after these
     _bad: list[tuple[str, int, str, str, str]] = field(default_factory=list)
     _bytes: int = 0
 
@@ -56,6 +60,24 @@ class Collector:
         self._rows.append(row)
         self._bytes += size_bytes
 
+    def extend(self, documents: pa.Table, sizes_bytes: NDArray[np.int64]) -> Iterator[Batch]:
+        """Add many documents, and hand over each batch as soon as it is full."""
+        self._to_table()
+        ends, begin = np.cumsum(sizes_bytes), 0
+        while begin < len(documents):
+            full = (int(ends[begin - 1]) if begin else 0) + self.options.batch_bytes - self._bytes
+            end = min(
+                begin + self.options.batch_rows - self._held - len(self._bad),
+                int(np.searchsorted(ends, full)) + 1,
+                len(documents),
+            )
+            self._tables.append(documents.slice(begin, end - begin))
+            self._held += end - begin
+            self._bytes += int(sizes_bytes[begin:end].sum())
+            begin = end
+            if self.is_full:
+                yield self.flush()
+
     def reject(self, offset: int, reason: str, found: bytes) -> None:
         """Add a bad record."""
         self._bad.append((self.path.name, offset, self.unit, reason, escape(found)))
@@ -63,18 +85,27 @@ class Collector:
     @property
     def is_full(self) -> bool:
         """Is it time to hand the batch over?"""
-        return len(self._rows) + len(self._bad) >= self.options.batch_rows or self._bytes >= self.options.batch_bytes
+        records = self._held + len(self._rows) + len(self._bad)
+        return records >= self.options.batch_rows or self._bytes >= self.options.batch_bytes
 
     @property
     def is_empty(self) -> bool:
         """Is there nothing to hand over?"""
-        return not self._rows and not self._bad
+        return not self._held and not self._rows and not self._bad
 
     def flush(self) -> Batch:
         """Hand over what was collected and start again."""
-        batch = Batch(_table(self._rows, DOCUMENT), _table(self._bad, BAD_RECORD))
-        self._rows, self._bad, self._bytes = [], [], 0
+        self._to_table()
+        documents = pa.concat_tables(self._tables) if self._tables else DOCUMENT.empty_table()
+        batch = Batch(documents, _table(self._bad, BAD_RECORD) if self._bad else BAD_RECORD.empty_table())
+        self._tables, self._held, self._bad, self._bytes = [], 0, [], 0
         return batch
+
+    def _to_table(self) -> None:
+        """Lay out the rows."""
+        if self._rows:
+            self._tables.append(_table(self._rows, DOCUMENT))
+            self._held, self._rows = self._held + len(self._rows), []
 
 
 class Damaged(Exception):

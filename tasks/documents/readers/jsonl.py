@@ -1,14 +1,19 @@
 """JSON Lines: one object a line."""
 
 from collections.abc import Iterator
-from itertools import islice, takewhile
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import orjson
+import pyarrow as pa
+from numpy.typing import NDArray
 
-from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range, gathered
-from polylm.tasks.documents.readers.streams import Line, compression, is_blank, lines_from
-from polylm.tasks.documents.schema import BadRecord, Row, decode, too_long
+from polylm.kernels.json_lines import END, START, strings
+from polylm.kernels.utf8 import Bytes, Ints
+from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range
+from polylm.tasks.documents.readers.streams import Block, Line, blocks_from, is_blank, lines_from
+from polylm.tasks.documents.schema import DOCUMENT, BadRecord, Row, decode, too_long
 
 _HEAD_LINES = 100
 _BOM = b"\xef\xbb\xbf"
@@ -18,10 +23,75 @@ def read_jsonl(path: Path, format: str, range_: Range, options: Options) -> Iter
     """Read the lines that start in `range_`; blank lines are no records."""
     if range_.start == 0:
         _check_fields(path, format, options)
-    lines = lines_from(path, format, range_, options.max_record_bytes)
-    if not compression(format):
-        lines = takewhile(lambda line: line[0] < range_.stop, lines)
-    return gathered(lines, _collect, Collector(path, options))
+    return _read(blocks_from(path, format, range_, options.max_record_bytes), Collector(path, options))
+
+
+def _read(blocks: Iterator[Block], out: Collector) -> Iterator[Batch]:
+    """The batches of blocks; a block with a line that is not plain is read line by line."""
+    try:
+        for block in blocks:
+            plain = _plain(block, out.options)
+            if plain is not None:
+                yield from out.extend(*plain)
+                continue
+            for line in _lines(block):
+                _collect(line, out)
+                if out.is_full:
+                    yield out.flush()
+    except Damaged as damage:
+        out.reject(damage.offset, damage.reason, damage.found)
+    if not out.is_empty:
+        yield out.flush()
+
+
+def _plain(block: Block, options: Options) -> tuple[pa.Table, NDArray[np.int64]] | None:
+    """The documents of a block and the bytes of their lines: what `_collect` makes of each, without a Python string of the text.
+
+    None where any line may be more than one document with one text, so that errors have one place.
+    """
+    _, data, length = block
+    fields = options.fields
+    field = fields.fields["text"]
+    if length > len(data) or list(fields.fields.values()).count(field) > 1:
+        return None
+    found = strings(data, field.encode(), options.max_record_bytes)
+    texts = None if found is None else _valid(found[0], found[1])
+    if found is None or texts is None:
+        return None
+    try:
+        rows = [
+            fields.row(orjson.loads(data[start:value] + b'""' + data[after:end]))
+            for start, value, after, end in found[2].tolist()
+        ]
+    except (orjson.JSONDecodeError, BadRecord):
+        return None
+    columns = list(zip(*rows, strict=True))[1:] if rows else [()] * (len(DOCUMENT) - 1)
+    others = [pa.array(column, pa.string()) for column in columns]
+    return pa.table([texts, *others], schema=DOCUMENT), found[2][:, END] - found[2][:, START]
+
+
+def _valid(texts: Bytes, offsets: Ints) -> pa.Array | None:
+    """Strings as an array; None where one is not UTF-8."""
+    if texts.base is not None and len(texts) < len(texts.base) // 2:
+        texts = texts.copy()  # what stands beside long other fields would hold their memory
+    buffers = [None, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(texts)]
+    array = pa.Array.from_buffers(pa.string(), len(offsets) - 1, buffers, null_count=0)
+    try:
+        array.validate(full=True)
+    except pa.ArrowInvalid:
+        return None
+    return array
+
+
+def _lines(block: Block) -> Iterator[Line]:
+    """The lines of a block."""
+    offset, data, length = block
+    if length > len(data):
+        yield block
+        return
+    for line in data.split(b"\n"):
+        yield offset, line, len(line)
+        offset += len(line) + 1
 
 
 def _collect(line: Line, out: Collector) -> None:

@@ -13,12 +13,14 @@ from polylm.tasks.documents.readers.batches import Damaged, Range
 from polylm.tasks.documents.schema import FOUND_BYTES
 
 CHUNK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 20  # stays in a core's cache between gunzip and parser
 _GZIP_INPUT_BYTES = 16 << 10  # what a damaged block can cost: zlib drops the output of the call that fails
 _GZIP_ERRORS: Any = (isal_zlib.error,)  # whose stub calls it an instance
 _MAX_XZ_MEMORY = 128 << 20  # bytes; `xz -9` needs 65 MiB
 _ZSTD_INPUT_BYTES = 256  # 4 bytes can stand for a block of 128 KiB, so this bounds the output of a call at 8 MiB
 
 Line = tuple[int, bytes, int]  # offset, the line (only its beginning if it is longer than allowed), its length in bytes
+Block = Line  # or many lines at once, line feeds included
 
 
 def compression(format: str) -> str:
@@ -78,6 +80,57 @@ def lines(parts: Iterator[bytes], offset: int, limit: int) -> Iterator[Line]:
         raise
     if line.length:
         yield offset, line.content(), line.length
+
+
+def blocks_from(path: Path, format: str, range_: Range, limit: int) -> Iterator[Block]:
+    """Yield the lines that start in `range_`, many at once; a range of a compressed file is all of it."""
+    if compression(format):
+        yield from blocks(chunks(path, format), 0, limit)
+        return
+    back = min(range_.start, 1)  # as in `lines_from`
+    found = blocks(chunks(path, format, range_.start - back), range_.start - back, limit)
+    for number, (offset, data, length) in enumerate(found):
+        if offset >= range_.stop:
+            return
+        begin = (data.find(b"\n") + 1 or len(data)) if back and not number else 0
+        # The last line holds the last byte of the range, so it ends at the first line feed from there.
+        end = data.find(b"\n", range_.stop - 1 - offset) + 1 if offset + len(data) > range_.stop else 0
+        if begin < (end or len(data)):
+            yield offset + begin, data[begin : end or None], length if length > len(data) else (end or length) - begin
+
+
+def blocks(parts: Iterator[bytes], offset: int, limit: int) -> Iterator[Block]:
+    """Cut a stream between lines; of a line with more than `limit` bytes, a block of its own, the beginning is held."""
+    line, whole, held = BoundedBytes(limit), list[bytes | memoryview](), 0
+    try:
+        for part in parts:
+            first, last = part.find(b"\n"), part.rfind(b"\n") + 1
+            line.add(part[: first if last else None], first if last else len(part))
+            if not last:
+                continue
+            if line.length > limit:
+                if held:
+                    yield offset, b"".join(whole), held
+                yield offset + held, line.content(), line.length
+                offset, whole, held = offset + held + line.length + 1, [], 0
+            else:
+                whole += [line.content(), b"\n"]
+                held += line.length + 1
+            whole.append(memoryview(part)[first + 1 : last])
+            held += last - first - 1
+            line.restart(part[last:])
+            if held >= _BLOCK_BYTES:
+                yield offset, b"".join(whole), held
+                offset, whole, held = offset + held, [], 0
+    except Damaged as damage:
+        if held:
+            yield offset, b"".join(whole), held
+        damage.offset, damage.found = offset + held, line.content()[:FOUND_BYTES]
+        raise
+    if held:
+        yield offset, b"".join(whole), held
+    if line.length:
+        yield offset + held, line.content(), line.length
 
 
 def is_blank(data: bytes, length: int) -> bool:
