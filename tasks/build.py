@@ -201,7 +201,8 @@ class Shown:
     def any_null(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         nulls = np.zeros(self.rows, np.bool_)
         for values in self.columns.values():
-            nulls |= np.asarray(values.is_null())
+            if values.null_count:
+                nulls |= np.asarray(values.is_null())
         return nulls
 
     def scatter(self, stage: Stage, table: pa.Table) -> pa.Table:
@@ -339,7 +340,7 @@ def _as_gate_sees(values: pa.Array) -> Any:
         return values
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return values.dictionary_encode()
-    return values.cast(pa.float64()).fill_null(np.nan).to_numpy()
+    return values.cast(pa.float64()).to_numpy(zero_copy_only=False)  # null becomes NaN
 
 
 def _cpu_seconds() -> float:

@@ -72,7 +72,12 @@ def _divided(part: Numbers, whole: Numbers) -> Numbers:
     Such a text has no word or no filled line, so `empty` or `gopher_short_doc` stands before every rule that the 0
     could break; above its bound it never is.
     """
-    return np.where(whole == 0, 0.0 * part, part / np.where(whole == 0, 1.0, whole))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.asarray(part / whole)
+    nothing = whole == 0
+    if nothing.any():  # of few rows; over all of them it would take longer than the division
+        shares[nothing] = 0.0 * part[nothing]
+    return shares
 
 
 def _mean_word(columns: Columns) -> Numbers:
