@@ -75,7 +75,8 @@ def number(value: float | None) -> str:
     """A measurement to four significant digits."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 10_000 or float(value).is_integer() else f"{value:.4g}"
+    told = f"{value:,.0f}" if abs(value) >= 10_000 or float(value).is_integer() else f"{value:.4g}"
+    return told.replace("-", "−", 1) if value < 0 else told
 
 
 def signed(value: float) -> str:

@@ -34,6 +34,31 @@ def test_pages_stay_on_this_machine_and_in_their_window(browser, address, run, w
     context.close()
 
 
+def test_the_threshold_of_a_chart_moves_with_its_slider(browser, address, run):
+    """And stands where the server draws it for those without scripts."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{address}/run/{run.id}/stage/filter_text?language=en")
+    card = page.locator("#rule-gopher_short_doc")
+    card.locator("input[type=number]").wait_for(timeout=20_000)
+    assert card.locator("line.threshold").count() == 1
+    card.locator("input[type=number]").fill("200")
+    drawn = card.locator("line.moved").get_attribute("x1"), card.locator("text.moved").text_content()
+    assert card.locator("line.was").count() == 1
+    page.wait_for_url("**p.thresholds.en.gopher_short_doc=200**")
+    page.reload()
+    assert float(card.locator("line.moved").get_attribute("x1")) == pytest.approx(float(drawn[0]), abs=0.06)
+    assert card.locator("text.moved").text_content() == drawn[1] == "→ 200"
+    card.locator("input[type=number]").fill("50")
+    assert card.locator(".moved").count() == 0
+    assert card.locator("line.threshold:not(.was)").count() == 1
+    card.locator("input[type=range]").evaluate(
+        "range => { range.value = range.max; range.dispatchEvent(new Event('input', { bubbles: true })); }"
+    )
+    assert float(card.locator("line.moved").get_attribute("x1")) > float(drawn[0])
+    context.close()
+
+
 def test_reads_without_scripts(browser, address, run):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -71,8 +71,18 @@ def test_a_document_is_followed_into_its_training_steps(trained, monkeypatch):
     assert "<html" not in fragment
     assert fragment.strip() in page
     assert f"/doc/{place.address}/training" in client.get(f"/run/{run.id}/doc/{place.address}").text
+    waits_once(client, f"/run/{run.id}/doc/{place.address}/training", monkeypatch)
     monkeypatch.setattr(training_trace, "MOST_DEALT", 10)
     assert all(training_trace.training_of(here, entry).seen is None for entry in run.entries("pretrain"))
+
+
+def waits_once(client, path, monkeypatch):
+    """A fragment that waits for the steps asks for itself again as a whole: within itself the answer would stand twice."""
+    with monkeypatch.context() as patched:
+        patched.setattr("polylm.dashboard.pages.document.trainings", lambda *_: None)
+        waiting = client.get(path, headers={"HX-Request": "true"}).text
+    assert waiting.strip().startswith(f'<div hx-get="{path}"')
+    assert waiting.count("hx-get") == 1
 
 
 def seen_by(training, rows):

@@ -35,10 +35,25 @@ def test_writes_sizes(value, shown):
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(3, "3"), (0.123456, "0.1235"), (12_345.6, "12,346"), (float("nan"), "–"), (None, "–"), (1e-7, "1e-07")],
+    [
+        (3, "3"),
+        (0.123456, "0.1235"),
+        (12_345.6, "12,346"),
+        (float("nan"), "–"),
+        (None, "–"),
+        (1e-7, "1e-07"),
+        (-0.0036, "−0.0036"),
+        (-5, "−5"),
+        (-1e-7, "−1e-07"),
+    ],
 )
 def test_writes_measurements(value, shown):
     assert view.number(value) == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.0084, "+0.008"), (-0.0326, "−0.033"), (0.0, "±0.000"), (-0.0001, "±0.000")])  # fmt: skip
+def test_writes_differences_with_their_sign(value, shown):
+    assert view.signed(value) == shown
 
 
 def test_quotes_every_segment_of_an_address():
