@@ -120,13 +120,13 @@ def judge(here: Queries, jobs: Sequence[tuple[Entry, Job]], place: Place) -> Ver
 
 def is_off(answer: Answer) -> bool:
     """Whether a rule is switched off (in the document's language): without a bound nothing can break it."""
-    return answer.bound is None and answer.verdict == "holds"
+    return answer.verdict == "off"
 
 
 def ordered(answers: Sequence[Answer]) -> list[Answer]:
     """Broken rules first, then those that hold, those that are off, and what was not judged; each in the gates' order."""
-    rank = {"broken": 0, "holds": 1}
-    return sorted(answers, key=lambda answer: 2 if is_off(answer) else rank.get(answer.verdict, 3))
+    rank = {"broken": 0, "holds": 1, "off": 2}
+    return sorted(answers, key=lambda answer: rank.get(answer.verdict, 3))
 
 
 def cluster_of(here: Queries, run: Run, place: Place) -> Cluster | None:

@@ -134,9 +134,7 @@ def _with_retries(work: Callable[[Job], Any], job: Job) -> Any:
         if delay is None or not (isinstance(outcome, Failure) and outcome.lasting):
             break
         time.sleep(delay)
-    if (
-        job.stage.kind != "gate"
-    ):  # whose parts are alike, and small; asking the kernel for it again took a third of their time
+    if job.stage.kind != "gate":  # small parts, alike: a third of their time went into having memory back
         _release()
     return outcome
 

@@ -63,6 +63,8 @@ def test_every_document_has_the_answer_of_every_rule(answers, columns):
                 sign = 1 if answer.side == "at_least" else -1
                 assert answer.margin == pytest.approx((answer.value - answer.bound) * sign)
                 assert (answer.margin < 0) == (answer.verdict == "broken")
+            else:
+                assert (answer.margin, answer.verdict) == (None, "off")
 
 
 def test_what_is_selected_is_what_no_rule_breaks(answers, columns):

@@ -77,7 +77,7 @@ def test_a_rule_that_is_switched_off_says_so_and_not_that_it_holds(client, here,
     place = first(here, run, fate="kept", language="en")
     jobs, _ = jobs_of(here, run, place)
     verdict = judge(here, jobs, place)
-    off = Verdict([replace(verdict.answers[-1], bound=None, margin=None), *verdict.answers[:-1]])
+    off = Verdict([replace(verdict.answers[-1], bound=None, margin=None, verdict="off"), *verdict.answers[:-1]])
     assert off.off == off.answers[:1]
     ranks = ["off" if is_off(one) else one.verdict[:5] for one in ordered(off.answers)]
     assert ranks == sorted(ranks, key=["broke", "holds", "off", "not j"].index)
