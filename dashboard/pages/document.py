@@ -74,8 +74,7 @@ def document(
         is_judged=bool(unasked or verdict.answers),
         split=doc.row_of(here, run, "assign_split", place, ["split"]).get("split"),
         rules=[
-            Told(one, one.verdict, _bar(one), origins.get((one.gate, one.rule)))
-            for one in doc.ordered(verdict.answers)
+            Told(one, one.verdict, _bar(one), origins.get((one.gate, one.rule))) for one in doc.ordered(verdict.answers)
         ],
         origins=origins,
         unjudged=sum(answer.verdict.startswith("not judged") for answer in verdict.answers),
