@@ -160,13 +160,25 @@ def serve(port: int) -> None:
 
 def _make_database() -> None:
     """Bring the database up to date, one server at a time: two that do so at once over a new one both fail."""
-    from prefect.server.database import provide_database_interface
-
     home = prefect_home()
     home.mkdir(parents=True, exist_ok=True)
     with (home / "polylm-database.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # whatever ends us frees it
-        asyncio.run(provide_database_interface().create_db())
+        asyncio.run(_prepare())
+
+
+async def _prepare() -> None:
+    from prefect.server.database import provide_database_interface
+    from prefect.server.models.block_registration import run_block_auto_registration
+    from sqlalchemy import select
+
+    database = provide_database_interface()
+    await database.create_db()
+    async with await database.session() as session:
+        is_new = await session.scalar(select(database.BlockType.id).limit(1)) is None
+    if is_new:  # later starts only look whether they are there
+        async with await database.session() as session:
+            await run_block_auto_registration(session=session)
 
 
 def _begin_as_writer() -> None:

@@ -318,7 +318,7 @@ def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Columns of a part, without its record; StoreError where their values are not those that were written."""
     try:
         if data := seal.read_small(path):
-            return pq.ParquetFile(pa.BufferReader(data)).read(columns).replace_schema_metadata(None)
+            return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False).replace_schema_metadata(None)
         told = _metadata(path).get(RECORD)  # a table of other origin has none
         written = json.loads(told)["columns"] if told else {}
         table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)

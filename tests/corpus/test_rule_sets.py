@@ -162,7 +162,7 @@ def test_a_recipe_names_sets_by_a_word_and_what_else_is_set_stands_over_them(tmp
         ("text.thresholds.en.nothing=1", "no rule 'nothing': there are dup_para_frac"),
         ("text.rules=[]", "at least 1"),
         ("text.rules=5", "rules are 5, expected names of rule sets"),
-        ("text.rules=[1]", "no rule set 1: there are polylm"),
+        ("text.rules=[1]", "rules are [1], expected names of rule sets"),
     ],
 )
 def test_a_set_or_rule_that_does_not_exist_is_named(change, message, tmp_path):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -152,9 +153,14 @@ def test_only_the_job_of_a_lost_worker_runs_again(pool, cluster, store):
     marks, todo = naps(store, 8, seconds=1.0)
     running = some.run(todo)
     found = [next(running)]
-    begun = lambda: {p.name: p.read_text().split() for p in marks.iterdir() if not store_has(store, todo, p.name)}  # noqa: E731
-    assert wait_until(lambda: any(begun().values()))
-    text, (_, parent) = next(iter(begun().items()))
+
+    def begun():  # just now: one that began with the first may be done before it is killed
+        young = [path for path in marks.iterdir() if time.time() - path.stat().st_mtime < 0.4]
+        return {path.name: path.read_text().split() for path in young if not store_has(store, todo, path.name)}
+
+    seen = {}
+    assert wait_until(lambda: seen.update({name: words for name, words in begun().items() if words}) or seen)
+    text, (_, parent) = next(iter(seen.items()))
     psutil.Process(int(parent)).kill()
     found += list(running)
     assert all(isinstance(outcome, Done) for _, outcome in found)

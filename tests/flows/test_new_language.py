@@ -124,7 +124,7 @@ def test_the_page_of_a_rejected_document_says_what_would_keep_it(run, dashboard)
     (broken,) = [rule for rule in told["rules"] if rule["rule"] == "dup_line_frac"]
     text, _ = shown(dashboard, "/doc/sv.0.40")
     assert "Rejected by filter text" in text
-    told = f"dup line frac {broken['value']:.4g} at most {broken['bound']:.4g} derived {broken['margin']:.4g}"
+    told = f"dup line frac {broken['value']:.4g} at most {broken['bound']:.4g} derived −{-broken['margin']:.4g}"
     assert told in text
     (word,) = set(re.findall(r"text\.thresholds\.sv\.dup_line_frac=[\d.]+", text))
     assert float(word.partition("=")[2]) >= broken["value"]
