@@ -24,20 +24,14 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSc
 
 from polylm.flows.alarms import AlarmsRaised, Watch
 from polylm.flows.everything import start
+from polylm.flows.funnel import publish_funnel
 from polylm.flows.lifeline import end_with_named_parent
 from polylm.flows.prefect_server import watched
 from polylm.flows.progress import Lines
 from polylm.flows.recipes import Recipe
 from polylm.tasks.build import Job
 from polylm.tasks.maintenance.run_records import read_run, run_paths
-from polylm.tasks.prefect_runs import (
-    EXPECTED,
-    PrefectObserver,
-    PrefectOrchestrator,
-    boxed,
-    publish_funnel,
-    unbox,
-)
+from polylm.tasks.prefect_runs import EXPECTED, PrefectObserver, PrefectOrchestrator, boxed, unbox
 from polylm.tasks.run import Observer, Session, current, was_told_to_end
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Stage, all_stages
@@ -167,7 +161,8 @@ def run_request(request: RunRequest, watch: Watch, *observers: Observer) -> Sess
         error = sys.exc_info()[1]
         # Not while the process is told to end, and not of a request that was no run.
         if observer.run and (error is None or isinstance(error, EXPECTED)):
-            publish_funnel(observer.reports, settings.dashboard and f"{settings.dashboard}/run/{observer.run}")
+            link = settings.dashboard and f"{settings.dashboard}/run/{observer.run}"
+            publish_funnel(observer.reports, link, waits=isinstance(error, AlarmsRaised) and error.waits)
 
 
 def _run_until_decided(request: RunRequest) -> Session:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 from httpx import TransportError
 from prefect import flow, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
@@ -37,7 +37,7 @@ PROGRESS_SECONDS = 10.0  # at most one update of a stage's progress in this time
 EXPECTED = (ValueError, OSError, StageFailed)  # whose message says all; anything else is a fault of ours
 
 
-def _unless_away(show: Callable[P, None]) -> Callable[P, None]:
+def unless_away(show: Callable[P, None]) -> Callable[P, None]:
     """What only shows something is left out while the server is away: the work does not need it."""
 
     @functools.wraps(show)
@@ -149,7 +149,7 @@ class PrefectObserver(Observer):
         for other in self.others:
             other.notice(text)
 
-    @_unless_away
+    @unless_away
     def _show_progress(self, stage: str, percent: float) -> None:
         if self._progress is not None:
             update_progress_artifact(self._progress, percent)
@@ -157,25 +157,6 @@ class PrefectObserver(Observer):
         created = create_progress_artifact(percent, key=stage.replace("_", "-"), description=f"jobs of {stage}")
         assert isinstance(created, UUID)
         self._progress = created
-
-
-@_unless_away
-def publish_funnel(reports: Sequence[StageReport], link: str = "") -> None:
-    """One table a run: what every stage did, and why documents were rejected; `link` leads to the dashboard."""
-    rows = [
-        {
-            "stage": report.stage,
-            "jobs": report.jobs,
-            "built": len(report.built),
-            "rows": report.rows,
-            "rejected": ", ".join(f"{reason} {count}" for reason, count in report.reasons.items()),
-            "seconds": report.seconds,
-        }
-        for report in reports
-        if report.artifact  # past --until nothing was made
-    ]
-    more = f" [The run on the dashboard]({link})." if link else ""
-    create_table_artifact(rows, key="funnel", description=f"Stages, jobs and rejected documents of this run.{more}")
 
 
 def boxed(work: Callable[[], Any]) -> Box | State[Any]:

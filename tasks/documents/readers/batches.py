@@ -124,12 +124,22 @@ class Damaged(Exception):
 
 
 def gathered(records: Iterable[T], collect: Callable[[T, Collector], None], out: Collector) -> Iterator[Batch]:
-    """The batches that `collect` makes of records; where their file is damaged, that is the last bad record."""
+    """The batches that `collect` makes of all records of a file."""
+    return to_the_end(full_batches(records, collect, out), out)
+
+
+def full_batches(records: Iterable[T], collect: Callable[[T, Collector], None], out: Collector) -> Iterator[Batch]:
+    """The batches that become full while `collect` takes records in; what is left stays in `out`."""
+    for record in records:
+        collect(record, out)
+        if out.is_full:
+            yield out.flush()
+
+
+def to_the_end(batches: Iterator[Batch], out: Collector) -> Iterator[Batch]:
+    """The full batches of a file and what is left; where the file is damaged, that is the last bad record."""
     try:
-        for record in records:
-            collect(record, out)
-            if out.is_full:
-                yield out.flush()
+        yield from batches
     except Damaged as damage:
         out.reject(damage.offset, damage.reason, damage.found)
     if not out.is_empty:

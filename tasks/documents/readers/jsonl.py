@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polylm.kernels.json_lines import END, START, strings
 from polylm.kernels.utf8 import Bytes, Ints
-from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range
+from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range, full_batches, to_the_end
 from polylm.tasks.documents.readers.streams import Block, Line, blocks_from, is_blank, lines_from
 from polylm.tasks.documents.schema import DOCUMENT, BadRecord, Row, decode, too_long
 
@@ -23,25 +23,18 @@ def read_jsonl(path: Path, format: str, range_: Range, options: Options) -> Iter
     """Read the lines that start in `range_`; blank lines are no records."""
     if range_.start == 0:
         _check_fields(path, format, options)
-    return _read(blocks_from(path, format, range_, options.max_record_bytes), Collector(path, options))
+    out = Collector(path, options)
+    return to_the_end(_read(blocks_from(path, format, range_, options.max_record_bytes), out), out)
 
 
 def _read(blocks: Iterator[Block], out: Collector) -> Iterator[Batch]:
-    """The batches of blocks; a block with a line that is not plain is read line by line."""
-    try:
-        for block in blocks:
-            plain = _plain(block, out.options)
-            if plain is not None:
-                yield from out.extend(*plain)
-                continue
-            for line in _lines(block):
-                _collect(line, out)
-                if out.is_full:
-                    yield out.flush()
-    except Damaged as damage:
-        out.reject(damage.offset, damage.reason, damage.found)
-    if not out.is_empty:
-        yield out.flush()
+    """The full batches of blocks; a block with a line that is not plain is read line by line."""
+    for block in blocks:
+        plain = _plain(block, out.options)
+        if plain is None:
+            yield from full_batches(_lines(block), _collect, out)
+        else:
+            yield from out.extend(*plain)
 
 
 def _plain(block: Block, options: Options) -> tuple[pa.Table, NDArray[np.int64]] | None:
