@@ -60,6 +60,13 @@ class QualityModelParams(ReferenceParams):
         description="Of SentencePiece's vocabulary; fewer where the text bears fewer.",
         source="CCNet",
     )
+    max_pieces_bytes: int = Field(
+        4_000_000,
+        ge=1,
+        description="Of a fold, to learn the pieces from: SentencePiece takes 12 to 30 times as much memory.",
+        unit="bytes",
+        source="ours",
+    )
     coverage: float = Field(0.9995, gt=0.9, le=1, description="Share of characters with a piece.", source="CCNet")
     tables: Literal["probing", "trie"] = Field(
         "probing",
@@ -73,15 +80,15 @@ class QualityModelParams(ReferenceParams):
     reads=["text", "language", "kind"],
     writes=None,
     each="language",
-    version=2,
+    version=3,
     libraries=["kenlm", "sentencepiece", "pyarrow", "unicodedata"],
 )
 def train_quality_models(corpus: Corpus, params: QualityModelParams, work: Workspace, job: str) -> dict[str, Any]:
     """Train a language's pieces and 5-gram models as cc_net does, one pair a fold; none where a fold has too little text.
 
     The record's metrics say how much text there was, which model it is, and why there is none. The same bytes every time: one
-    thread, no sampling. Memory: one part; SentencePiece 12 to 30 bytes a byte of a fold's text (de, zh); lmplz sorts in `memory`, and
-    build_binary holds the model (5 to 12 bytes a byte of text).
+    thread, no sampling. Memory: one part; SentencePiece 12 to 30 bytes a byte of `max_pieces_bytes` (de, zh); lmplz sorts in `memory`,
+    and build_binary holds the model (5 to 12 bytes a byte of text).
     """
     with spill_folder(work.scratch) as folder:
         folds = [Sample(folder / name, params.max_reference_bytes) for name in FOLDS]
@@ -200,7 +207,7 @@ def _train_pieces(text: Path, params: QualityModelParams) -> bytes:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(text),
+            sentence_iterator=_lines(text, params.max_pieces_bytes),
             model_writer=model,
             model_type="unigram",
             vocab_size=params.pieces,
@@ -220,10 +227,13 @@ def _train_pieces(text: Path, params: QualityModelParams) -> bytes:
     return model.getvalue()
 
 
-def _lines(text: Path) -> Iterator[str]:
+def _lines(text: Path, max_bytes: int) -> Iterator[str]:
+    """The first lines, and of these one at least."""
+    left = max_bytes
     with text.open("rb") as file:
-        for line in file:
+        while left > 0 and (line := file.readline()):
             yield line.decode().removesuffix("\n")
+            left -= len(line)
 
 
 def _spaced(cut: unigram_pieces.Cut) -> bytes:

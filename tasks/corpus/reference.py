@@ -120,10 +120,10 @@ class Sample:
             self._lowest += 1
 
     def join(self) -> Path:
-        """One file of all lines that were kept."""
+        """One file of all lines that were kept, the rarest hashes first: its beginning is a sample, too."""
         whole = self._folder / "lines.txt"
         with whole.open("wb") as out:
-            for level in range(self._lowest, 65):
+            for level in range(64, self._lowest - 1, -1):
                 if self._path(level).exists():
                     with self._path(level).open("rb") as file:
                         shutil.copyfileobj(file, out)

@@ -207,6 +207,32 @@ def test_a_large_sample_is_between_half_of_its_limit_and_all_of_it(tmp_path):
     assert sample.seen == 200_000
 
 
+def test_the_beginning_of_a_sample_is_the_smaller_sample(tmp_path):
+    draw = random.Random(2)
+    lines = [(draw.getrandbits(64), f"line {number}".encode()) for number in range(2_000)]
+    large, small = Sample(tmp_path / "large", 10_000), Sample(tmp_path / "small", 2_000)
+    for hash_, line in lines:
+        large.add(hash_, line)
+        small.add(hash_, line)
+    first = small.join().read_bytes()
+    assert 500 < len(first) < 3_000
+    assert large.join().read_bytes().startswith(first)
+
+
+def test_pieces_are_learned_from_the_beginning_and_n_grams_from_all(sample, models, programs, tmp_path):
+    """SentencePiece's memory grows with its text, so it is given less of it."""
+    work = workspace(tmp_path)
+    less = SMALL.model_copy(update={"max_pieces_bytes": 2_000})
+    found = train_quality_models(sample, less, work, "de")
+    whole = train_quality_models(sample, SMALL, workspace(tmp_path / "all"), "de")
+    assert found["used_bytes"] == whole["used_bytes"]
+    assert max(found["pieces"]) < min(whole["pieces"])
+    rows = in_language(sample, "de", 5)
+    scores = score_quality(rows, NoParams(), {"de": work.out}, {})["perplexity"].to_pylist()
+    for both, perplexity in zip(scores_of_both(work.out, rows["text"].to_pylist()), scores, strict=True):
+        assert min(abs(value - perplexity) for value in both) < 0.1
+
+
 def test_two_trainings_of_the_classifier_give_the_same_bytes_whatever_the_order_of_parts(sample, classifiers, work):
     train_classifier(sample[::-1], FEW, work, "en")
     for name in ("0.bin", "1.bin", "calibration.json"):
