@@ -1,14 +1,16 @@
 """What a run says while it goes: a live display on a terminal, plain lines elsewhere; all on stderr."""
 
+import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from polylm.tasks.build import Done, Failure
 from polylm.tasks.run import Observer, StageReport
+from polylm.tasks.stage import Progress
 
 
 class Lines(Observer):
@@ -17,19 +19,27 @@ class Lines(Observer):
     every_seconds = 30.0
 
     def __init__(self) -> None:
-        self._stage, self._todo, self._ended, self._started, self._last = "", 0, 0, 0.0, 0.0
+        self._todo, self._ended, self._started, self._last = 0, 0, 0.0, 0.0
+        self._first: dict[str, tuple[int, float]] = {}  # what each job at work told first, and when
 
-    def stage_begins(self, stage: str, jobs: int, todo: int) -> None:
-        self._stage, self._todo, self._ended = stage, todo, 0
+    def stage_begins(self, stage: str, jobs: int) -> None:
+        self._todo, self._ended, self._first = jobs, 0, {}
         self._started = self._last = time.monotonic()
+
+    def at_work(self, stage: str, told: Mapping[str, Progress]) -> None:
+        for title, progress in told.items():
+            self._first.setdefault(title, (progress.done, time.monotonic()))
+        if self._is_due():
+            jobs = [self._jobs()] if self._todo > 1 or not told else []
+            own = [f"{title.removeprefix(stage)} {self._of_job(title, one)}".strip() for title, one in told.items()]
+            self.notice(f"{stage}: {'; '.join([*jobs, *own])}")
 
     def job_ended(self, stage: str, outcome: Done | Failure) -> None:
         self._ended += 1
         if isinstance(outcome, Failure):
             self.notice(f"{outcome.title} failed")
-        if time.monotonic() - self._last >= self.every_seconds:
-            self._last = time.monotonic()
-            self.notice(f"{stage}: {self._ended} of {self._todo} jobs, {self._expected()}")
+        if self._is_due():
+            self.notice(f"{stage}: {self._jobs()}")
 
     def stage_ended(self, report: StageReport) -> None:
         self.notice(describe(report))
@@ -43,14 +53,31 @@ class Lines(Observer):
     def close(self) -> None:
         """Leave the terminal as it was."""
 
-    def _expected(self) -> str:
-        seconds = max(1e-9, time.monotonic() - self._started) / self._ended
+    def _is_due(self) -> bool:
+        due = time.monotonic() - self._last >= self.every_seconds
+        if due:
+            self._last = time.monotonic()
+        return due
+
+    def _jobs(self) -> str:
+        counted, spent = f"{self._ended} of {self._todo} jobs", time.monotonic() - self._started
+        if not self._ended:
+            return f"{counted}, {_span(spent)} so far"
+        seconds = max(1e-9, spent) / self._ended
         rate = f"{1 / seconds:.1f}/s" if seconds < 1 else f"{seconds:.0f} s each"
-        return f"{rate}, about {(self._todo - self._ended) * seconds:.0f} s left"
+        return f"{counted}, {rate}, about {_span((self._todo - self._ended) * seconds)} left"
+
+    def _of_job(self, title: str, told: Progress) -> str:
+        first, since = self._first[title]
+        steps, spent = told.done - first, time.monotonic() - since
+        left = f"about {_span(spent / steps * (told.of - told.done))} left" if steps > 0 else ""
+        return ", ".join(word for word in (f"{told.done:,} of {told.of:,}", told.more, left) if word)
 
 
 class Live(Lines):
     """A progress bar with rate and expected end for the stage that runs; finished stages scroll up."""
+
+    every_seconds = math.inf  # the bar says it
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,10 +101,19 @@ class Live(Lines):
         self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
         self._bar: Any = None
 
-    def stage_begins(self, stage: str, jobs: int, todo: int) -> None:
-        super().stage_begins(stage, jobs, todo)
+    def stage_begins(self, stage: str, jobs: int) -> None:
+        super().stage_begins(stage, jobs)
         self._bars.start()
-        self._bar = self._bars.add_task(stage, total=todo)
+        self._bar = self._bars.add_task(stage, total=jobs)
+
+    def at_work(self, stage: str, told: Mapping[str, Progress]) -> None:
+        if self._todo == 1 and not self._first:
+            for progress in told.values():  # one at most; from here on its own steps are what is counted
+                self._bars.reset(self._bar, total=progress.of, completed=progress.done)
+        super().at_work(stage, told)
+        for progress in told.values():
+            done = progress.done if self._todo == 1 else None
+            self._bars.update(self._bar, description=f"{stage} {progress.more}", completed=done)
 
     def job_ended(self, stage: str, outcome: Done | Failure) -> None:
         self._bars.advance(self._bar)
@@ -111,6 +147,12 @@ def describe(report: StageReport) -> str:
     rows = f"{report.rows:,} rows" if report.rows else ""
     why = f", {rejected:,} rejected ({_top(report.reasons)})" if rejected else ""
     return f"{report.stage:24} {report.jobs:5} jobs  {made:12} {report.seconds:7.1f} s  {rows}{why}".rstrip()
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7_200 else f"{seconds / 3_600:.1f} h"
 
 
 def _top(reasons: dict[str, int], shown: int = 3) -> str:

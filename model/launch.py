@@ -44,12 +44,13 @@ def launch(
     hosts: Hosts | None = None,
     heartbeat_seconds: float = 1800.0,
     grace_seconds: float = 10.0,
+    tick: watch.Tick = lambda: None,
 ) -> None:
     """Run `module` on `job` in `ranks` processes, on this machine or evenly on `hosts`; return when all ended well.
 
     Logs go to `logs`/rank-N.log (and host-N.log), started anew. `devices` is the number of GPUs of a machine; 0 hides
     them. If this process dies, even by SIGKILL, the ranks die too. If this call is left by an exception (Ctrl-C,
-    SystemExit), they get SIGTERM, `grace_seconds`, then SIGKILL.
+    SystemExit), they get SIGTERM, `grace_seconds`, then SIGKILL. While they work, `tick` is called about every second.
 
     Raises `RankError` when a rank or an agent fails or a rank is silent for `heartbeat_seconds` (the others are
     reaped), `Preempted` when a rank stopped as told, with its work saved.
@@ -71,9 +72,9 @@ def launch(
         grace_seconds=grace_seconds,
     )
     if hosts is None:
-        run_ranks(replace(machine, port=_free_port()))
+        run_ranks(replace(machine, port=_free_port()), tick)
     else:
-        _run_agents(machine, hosts)
+        _run_agents(machine, hosts, tick)
 
 
 def run_module(module: str, job: Path, *, logs: Path, devices: int = 0, threads: int = 1) -> None:
@@ -88,7 +89,7 @@ def _free_port() -> int:
         return port
 
 
-def _run_agents(machine: Machine, hosts: Hosts) -> None:
+def _run_agents(machine: Machine, hosts: Hosts, tick: watch.Tick) -> None:
     started: list[watch.Child] = []
     held: list[int] = []
     try:
@@ -99,7 +100,7 @@ def _run_agents(machine: Machine, hosts: Hosts) -> None:
                 started.append(_start_agent(number, hosts, order, Path(machine.logs), lifeline))
             finally:
                 os.close(lifeline)
-        watch.wait(started, machine.heartbeat_seconds)
+        watch.wait(started, machine.heartbeat_seconds, tick)
     finally:
         watch.reap(started, machine.grace_seconds + _AGENT_SECONDS, lambda: _tell(held))
         for end in held:

@@ -29,6 +29,8 @@ LANGUAGES = pa.schema([("step", pa.int64()), ("language", pa.string()), ("nll", 
 CELLS = pa.schema([("step", pa.int64()), ("cell", pa.string()), ("rows", pa.int64())])
 EVENTS = pa.schema([("time", pa.float64()), ("event", pa.string()), ("step", pa.int64()), ("detail", pa.string())])
 
+_LINE_BYTES = 1 << 18  # no line of a step is longer: some 50 bytes a language and a cell
+
 
 @dataclass(frozen=True)
 class StepMetrics:
@@ -124,6 +126,17 @@ class RunLog:
                 batch = [{key: row[key] for key in schema.names} for line in lines for row in rows(line)]
                 writer.write_table(pa.Table.from_pylist(batch, schema))
         aside.replace(self._folder / name)
+
+
+def last_step(folder: Path) -> dict[str, Any] | None:
+    """The latest step that a training at work in this folder has noted; None before the first."""
+    try:
+        with (folder / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LINE_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+            return dict(json.loads(lines[-1])) if lines else None
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None  # a line that is longer shows nothing
 
 
 def _language_rows(line: dict[str, Any]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ class Machine:
     grace_seconds: float
 
 
-def run_ranks(machine: Machine) -> None:
+def run_ranks(machine: Machine, tick: watch.Tick = lambda: None) -> None:
     """Run a machine's ranks to their end; see `launch` for what is raised.
 
     Each rank is in a session of its own and holds the end of a pipe: if this process dies, even by SIGKILL, so do they.
@@ -38,7 +38,7 @@ def run_ranks(machine: Machine) -> None:
     try:
         for local in range(machine.ranks):
             started.append(_start(machine, local, lifeline))
-        watch.wait(started, machine.heartbeat_seconds)
+        watch.wait(started, machine.heartbeat_seconds, tick)
     finally:
         watch.reap(started, machine.grace_seconds)
         os.close(lifeline)

@@ -13,6 +13,8 @@ from pathlib import Path
 from polylm.model.rank import PREEMPTED
 
 _POLL_SECONDS = 0.1
+_TICK_SECONDS = 1.0
+Tick = Callable[[], None]
 _DISK_FULL = (os.strerror(errno.ENOSPC), "unexpected pos ")  # the latter is what torch.save says of it
 
 
@@ -61,11 +63,17 @@ def start(words: Sequence[str], log: Path, *, stdin: int, environment: dict[str,
         )
 
 
-def wait(children: Sequence[Child], heartbeat_seconds: float) -> None:
-    """Return when all have ended well; raise as `launch` does when one has failed, stopped or fallen silent."""
-    running = list(children)
+def wait(children: Sequence[Child], heartbeat_seconds: float, tick: Tick = lambda: None) -> None:
+    """Return when all have ended well; raise as `launch` does when one has failed, stopped or fallen silent.
+
+    `tick` is called about every second, and once at the good end.
+    """
+    running, due = list(children), 0.0
     while running:
         time.sleep(_POLL_SECONDS)
+        if time.monotonic() >= due:
+            tick()
+            due = time.monotonic() + _TICK_SECONDS
         ended = [child for child in running if child.process.poll() is not None]
         running = [child for child in running if child not in ended]
         if failed := [child for child in ended if child.process.returncode]:
@@ -73,6 +81,7 @@ def wait(children: Sequence[Child], heartbeat_seconds: float) -> None:
         for child in running:
             if child.silent_seconds() > heartbeat_seconds:
                 raise RankError(f"{child.name} was silent for {heartbeat_seconds:.0f} s{child.tail()}")
+    tick()
 
 
 def reap(children: Sequence[Child], grace_seconds: float, tell: Callable[[], None] | None = None) -> None:

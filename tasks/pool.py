@@ -7,7 +7,7 @@ itself. The others go on.
 
 import ctypes
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -21,6 +21,7 @@ from polylm.tasks import build
 from polylm.tasks.build import Done, Failure, Job
 from polylm.tasks.settings import Settings
 
+WAIT_SECONDS = 1.0  # between two words to who watches a long job
 RETRY_DELAYS = (0.2, 1.0, 3.0)  # seconds before each new try after an OSError
 Result = tuple[Job, Done | Failure]
 Notice = Callable[[str], None]
@@ -58,13 +59,19 @@ class Pool:
         self.workers, self.notice, self._start = workers, notice, start
         self._engine: Engine | None = None
 
-    def run(self, jobs: Iterable[Job], work: Callable[[Job], Any] = build.build) -> Iterator[Result]:
-        """Run every job, whatever happens to the others; `inline` where there are no workers."""
+    def run(
+        self,
+        jobs: Iterable[Job],
+        work: Callable[[Job], Any] = build.build,
+        waiting: Callable[[Sequence[Job]], None] = lambda _: None,
+    ) -> Iterator[Result]:
+        """Run every job, whatever happens to the others; inline where there are no workers, else `waiting` is told the jobs
+        in flight in every second in which none ended."""
         if self.workers == 0:
             yield from ((job, _with_retries(work, job)) for job in jobs)
             return
         queue = iter(jobs)
-        while suspects := (yield from self._run_until_broken(queue, work)):
+        while suspects := (yield from self._run_until_broken(queue, work, waiting)):
             yield from self._one_by_one(suspects, work)
 
     def close(self, *, kill: bool = False) -> None:
@@ -73,7 +80,9 @@ class Pool:
             self._engine.close(kill=kill)
         self._engine = None
 
-    def _run_until_broken(self, queue: Iterator[Job], work: Callable[[Job], Any]) -> Any:
+    def _run_until_broken(
+        self, queue: Iterator[Job], work: Callable[[Job], Any], waiting: Callable[[Sequence[Job]], None]
+    ) -> Any:
         """Yield results; return the jobs in flight when a worker died, or nothing when all are done."""
         flying: dict[Job, Future[Any]] = {}
         self._engine = engine = self._engine or self._start(self.workers, self.notice)
@@ -86,7 +95,8 @@ class Pool:
         try:
             launch()
             while flying:
-                wait(flying.values(), return_when=FIRST_COMPLETED)
+                if not wait(flying.values(), WAIT_SECONDS, FIRST_COMPLETED).done:
+                    waiting(list(flying))
                 for job in [job for job, future in flying.items() if future.done()]:
                     outcome = self._outcome(job, flying[job], engine.lost)
                     del flying[job]

@@ -11,29 +11,24 @@ Prefect caches and persists nothing. What follows was tried against a real serve
 
 import contextlib
 import functools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from typing import Any, ParamSpec, TypeVar
-from uuid import UUID
 
 from httpx import TransportError
 from prefect import flow, task
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
-from polylm.tasks.build import Done, Failure, Job
-from polylm.tasks.run import Observer, StageFailed, StageReport, current
+from polylm.tasks.run import StageFailed, current
 from polylm.tasks.stage import Stage
 from polylm.tasks.store import Artifact
 
 P = ParamSpec("P")
 T = TypeVar("T")
 RETRY_DELAYS = [10.0, 60.0, 300.0]  # seconds
-PROGRESS_SECONDS = 10.0  # at most one update of a stage's progress in this time
 EXPECTED = (ValueError, OSError, StageFailed)  # whose message says all; anything else is a fault of ours
 
 
@@ -109,54 +104,6 @@ class PrefectOrchestrator:
         here = _flow_run()
         found = {id(box): box for item in reads if item.built and (box := self._boxes.get((here, item.key)))}
         return list(found.values())
-
-
-class PrefectObserver(Observer):
-    """Shows each stage's progress, at most every 10 s, and passes what it is told on to others."""
-
-    def __init__(self, *others: Observer, every_seconds: float = PROGRESS_SECONDS) -> None:
-        self.others, self.every_seconds = others, every_seconds
-        self.reports: list[StageReport] = []
-        self.run = ""  # the id of the run's record
-        self._progress: UUID | None = None
-        self._todo = self._ended = 0
-        self._last = 0.0
-
-    def jobs_named(self, stage: Stage, jobs: Sequence[Job]) -> None:
-        for other in self.others:
-            other.jobs_named(stage, jobs)
-
-    def stage_begins(self, stage: str, jobs: int, todo: int) -> None:
-        for other in self.others:
-            other.stage_begins(stage, jobs, todo)
-        self._progress, self._todo, self._ended, self._last = None, todo, 0, time.monotonic()
-
-    def job_ended(self, stage: str, outcome: Done | Failure) -> None:
-        for other in self.others:
-            other.job_ended(stage, outcome)
-        self._ended += 1
-        if time.monotonic() - self._last >= self.every_seconds or (self._progress and self._ended == self._todo):
-            self._last = time.monotonic()
-            self._show_progress(stage, 100.0 * self._ended / self._todo)
-
-    def stage_ended(self, report: StageReport) -> None:
-        for other in self.others:
-            other.stage_ended(report)
-        self.reports.append(report)
-        self.run = current().record["id"]
-
-    def notice(self, text: str) -> None:
-        for other in self.others:
-            other.notice(text)
-
-    @unless_away
-    def _show_progress(self, stage: str, percent: float) -> None:
-        if self._progress is not None:
-            update_progress_artifact(self._progress, percent)
-            return
-        created = create_progress_artifact(percent, key=stage.replace("_", "-"), description=f"jobs of {stage}")
-        assert isinstance(created, UUID)
-        self._progress = created
 
 
 def boxed(work: Callable[[], Any]) -> Box | State[Any]:

@@ -21,7 +21,7 @@ from polylm.tasks.build import Done, Failure, Job, PartInput
 from polylm.tasks.maintenance.lock import used
 from polylm.tasks.pool import Pool
 from polylm.tasks.settings import Settings
-from polylm.tasks.stage import DOC, Params, Stage, StageError
+from polylm.tasks.stage import DOC, Params, Progress, Stage, StageError
 from polylm.tasks.store import Artifact, Part, Record, Shape, Store, write_json
 
 INLINE_ROWS = 50_000  # gates and fits over fewer rows are faster here than in another process, and small
@@ -95,7 +95,8 @@ class Observer:
     """Is told what happens; the command line prints it. This one is silent."""
 
     def jobs_named(self, stage: Stage, jobs: Sequence[Job]) -> None: ...
-    def stage_begins(self, stage: str, jobs: int, todo: int) -> None: ...
+    def stage_begins(self, stage: str, jobs: int) -> None: ...
+    def at_work(self, stage: str, told: Mapping[str, Progress]) -> None: ...  # of jobs; every second in which none ends
     def job_ended(self, stage: str, outcome: Done | Failure) -> None: ...
     def stage_ended(self, report: StageReport) -> None: ...
     def notice(self, text: str) -> None: ...
@@ -302,7 +303,7 @@ def _shape(stage: Stage) -> Shape:
 
 
 def _build_all(stage: Stage, todo: Sequence[Job], here: Session) -> dict[str, Record | None]:
-    here.observer.stage_begins(stage.name, len(todo), len(todo))
+    here.observer.stage_begins(stage.name, len(todo))
     here.record["now"] = {"stage": stage.name, "jobs": len(todo), "since": round(time.time(), 2)}  # until it has ended
     here.save()
     rows = sum(part.rows for job in todo for part in job.parts)
@@ -311,7 +312,12 @@ def _build_all(stage: Stage, todo: Sequence[Job], here: Session) -> dict[str, Re
     records: dict[str, Record | None] = {}
     failures = []
     code = keys.code_fingerprint(stage.function.__module__)
-    for job, outcome in pool.run([replace(job, code=code) for job in todo]):
+
+    def waiting(flying: Sequence[Job]) -> None:
+        told = {job.title: Progress.of_job(here.store.root / "work" / job.key / "scratch") for job in flying}
+        here.observer.at_work(stage.name, {title: progress for title, progress in told.items() if progress})
+
+    for job, outcome in pool.run([replace(job, code=code) for job in todo], waiting=waiting):
         here.observer.job_ended(stage.name, outcome)
         if isinstance(outcome, Failure):
             failures.append(outcome)

@@ -17,6 +17,7 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import json
 import pkgutil
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,6 +82,29 @@ class Workspace:
     out: Path
     scratch: Path
     shared: Path
+
+    def tell(self, done: int, of: int, more: str = "") -> None:
+        """Say how far this job is, at most once a second or so; the run's observers are told (`Progress`)."""
+        new = self.scratch / "progress.new"
+        new.write_text(json.dumps([done, of, more]), encoding="utf-8")
+        new.replace(self.scratch / "progress.json")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long job is, in units of its own; `more` is what else is worth a line, such as the loss."""
+
+    done: int
+    of: int
+    more: str
+
+    @classmethod
+    def of_job(cls, scratch: Path) -> "Progress | None":
+        """What a job told last; None if it has not."""
+        try:
+            return cls(*json.loads((scratch / "progress.json").read_bytes()))
+        except FileNotFoundError:
+            return None
 
 
 @dataclass(frozen=True)

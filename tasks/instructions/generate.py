@@ -89,6 +89,7 @@ def generate_instructions(
             seed=params.seed,
             plan=plan,
             concurrency=params.concurrency,
+            tell=lambda done, of: work.tell(done, of, "requests"),
         )
     return pa.Table.from_pylist([_row(one) for one in outcome.generated], INSTRUCTION)
 

@@ -41,6 +41,12 @@ class Plan:
         """Prompts of a round, the first being 0."""
         return self.first_round_prompts if round == 0 else self.prompts_per_round
 
+    @property
+    def most_requests(self) -> int:
+        """Requests of a language, if no budget ends it."""
+        most = sum(map(self.prompts_in, range(self.rounds)))
+        return most if self.max_requests is None else min(most, self.max_requests)
+
 
 @dataclass(frozen=True)
 class Request:
@@ -158,6 +164,7 @@ def generate(
     limits: Limits | None = None,
     name: str = "",
     concurrency: int = 1,
+    tell: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Outcome:
     """Run all rounds of one language.
 
@@ -169,6 +176,7 @@ def generate(
         seed: of the draws of examples and of the sampling of each request.
         name: the language's English name, where `LANGUAGE_NAMES` has none.
         concurrency: requests in flight at once; it does not change the outcome, except of a token budget.
+        tell: is told after each answer how many there are, and how many there can be.
     """
     plan, limits = plan or Plan(), limits or Limits.of(language)
     pool, outcome = Pool(language, seeds), Outcome(language)
@@ -178,7 +186,10 @@ def generate(
             requests = requests[: plan.max_requests - outcome.asked - outcome.replayed]
         if not requests:
             break
-        answered = list(_answers(requests, ask, journal, plan, outcome, concurrency))
+        answered = []
+        for one in _answers(requests, ask, journal, plan, outcome, concurrency):
+            answered.append(one)
+            tell(outcome.asked + outcome.replayed, plan.most_requests)
         outcome.generated += judge_round(pool, answered, model=model, identify=identify, limits=limits)
         if len(answered) < len(requests):
             break

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from polylm.model.config import Guard, InitializeJob, ModelConfig, Segment, TrainJob, write_job
 from polylm.model.config import Optimizer as Optimizer  # part of the recipes, which see tasks only
 from polylm.model.launch import launch, run_module
+from polylm.model.metrics import last_step
 from polylm.tasks.corpus.language import LANGUAGES
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Field, Params, StageError, Workspace, files
@@ -166,8 +167,14 @@ def _train(
         devices=placement.devices,
         threads=layout.threads,
         hosts=hosts,
+        tick=lambda: _tell(work, folder, params.steps),
     )
     return _collect(folder, work.out)
+
+
+def _tell(work: Workspace, folder: Path, steps: int) -> None:
+    if step := last_step(folder):
+        work.tell(step["step"], steps, f"loss {step['loss']:.3f}, {step['tokens_per_second']:,.0f} tokens/s")
 
 
 def _collect(folder: Path, out: Path) -> dict[str, Any]:

@@ -168,6 +168,17 @@ def write_model(params: NoParams, words: pa.Table, bands: dict, work):
     return {"words": words.num_rows}
 
 
+@files()
+def tell_steps(params: NoParams, work):
+    """Say how far it is, and end when that was heard."""
+    work.tell(3, 10, "loss 2.500")
+    heard = Path(os.environ["TOY_FOLDER"]) / "mark-heard"
+    deadline = time.monotonic() + 60
+    while not heard.exists():
+        assert time.monotonic() < deadline, "nobody heard it"
+        time.sleep(0.05)
+
+
 @measure(reads=["text"], writes={"met": pa.uint8()})
 def meet(rows, params: NoParams):
     """End only when `$TOY_MEET` worker processes have a job of this stage at once."""

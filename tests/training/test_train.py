@@ -1,6 +1,7 @@
 """What the training stages ask of their inputs, before any rank starts, and how ranks are laid out."""
 
 import json
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from polylm.model.rows import packed_schema
 from polylm.tasks.settings import Placement
-from polylm.tasks.stage import StageError, Workspace
+from polylm.tasks.stage import Progress, StageError, Workspace
 from polylm.tasks.tokens.curriculum import CurriculumParams, SegmentParams, plan_curriculum
 from polylm.tasks.tokens.pack import Documents, pack_documents
 from polylm.tasks.training.placement import find_hosts, host_names, lay_out
@@ -132,6 +133,22 @@ def test_where_it_runs_is_no_parameter():
     assert not {"data_parallel", "tensor_parallel", "micro_batch", "devices", "threads"} & set(TrainParams.model_fields)
     with pytest.raises(ValidationError, match="micro_batch"):
         TrainParams(micro_batch=4)
+
+
+@pytest.mark.ranks
+def test_a_training_tells_its_steps_and_its_loss(plan, packed, work, tmp_path):
+    from tokenizers import Tokenizer, models
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.add_special_tokens([f"<{number}>" for number in range(50)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    shape = {"layers": 1, "width": 8, "heads": 2, "feed_forward": 16, "context": CONTEXT}
+    (tmp_path / "start").mkdir()
+    initialize(ModelParams(**shape), tmp_path, Workspace(tmp_path / "start", work.scratch, work.shared))
+    pretrain(TrainParams(segment="first", steps=3, **PARAMS), plan, {"a": packed}, {}, tmp_path / "start", work)
+    told = Progress.of_job(work.scratch)
+    assert (told.done, told.of) == (3, 3)
+    assert re.fullmatch(r"loss \d\.\d{3}, [\d,]+ tokens/s", told.more)
 
 
 @pytest.mark.ranks
