@@ -10,12 +10,17 @@ from samples import ROOT
 MAY_IMPORT = {
     "flows": ("flows", "tasks", "dashboard"),
     "dashboard": ("dashboard", "tasks", "kernels", "model.config", "model.sampler"),
-    "tasks": ("tasks", "deployments", "kernels", "model.config", "model.rows", "model.launch"),
+    "tasks": ("tasks", "deployments", "kernels", "model.config", "model.rows", "model.launch", "model.metrics"),
     "deployments": ("deployments",),
     "model": ("model", "kernels"),
     "kernels": ("kernels",),
 }
-PREFECT_LIVES_IN = {"flows/deployed.py", "flows/prefect_server.py", "tasks/prefect_runs.py"}
+PREFECT_LIVES_IN = {
+    "flows/deployed.py",
+    "flows/prefect_artifacts.py",
+    "flows/prefect_server.py",
+    "tasks/prefect_runs.py",
+}
 MACHINERY = {path.name for path in (ROOT / "tasks").glob("[!_]*.py")}
 MODULES = {
     str(path.relative_to(ROOT)): ast.parse(path.read_text())
