@@ -70,7 +70,7 @@ def gc(
 
 @app.command
 def pin(
-    artifact: str,
+    artifact: Annotated[str, Parameter(help="stage/key, as `polylm status` prints it, or a stage of the latest run.")],
     *,
     remove: Annotated[bool, Parameter(negative="", help="Let gc take it again.")] = False,
     store: StoreOption = None,

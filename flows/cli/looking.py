@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from polylm.flows.cli.options import Changes, Json, Sources, StoreOption, app, settings_of
+from polylm.flows.cli.options import Changes, Json, RecipeName, Sources, StoreOption, app, settings_of
 from polylm.flows.cli.printing import print_json, rules_table, run_line, short
 
 
@@ -19,7 +19,7 @@ def recipes(*, json: Json = False) -> None:
 
 
 @app.command
-def recipe(name: str, *, source: Sources = None, set: Changes = None, json: Json = False) -> None:
+def recipe(name: RecipeName, *, source: Sources = None, set: Changes = None, json: Json = False) -> None:
     """Show every value of a recipe, with where it comes from."""
     from polylm.flows.recipes import origins
 
@@ -67,7 +67,7 @@ def status(*, store: StoreOption = None, json: Json = False) -> None:
 
 @app.command
 def show(
-    what: str,
+    what: Annotated[str, Parameter(help="A stage's name, or an artifact as `polylm status` prints it.")],
     *,
     rows: Annotated[int, Parameter(help="Rows to print.")] = 10,
     store: StoreOption = None,
@@ -86,7 +86,7 @@ def show(
 
 @app.command
 def why(
-    doc: str,
+    doc: Annotated[str, Parameter(help="SOURCE.PART.ROW, such as sample.3.4, or the `doc` of a table.")],
     *,
     run: Annotated[str | None, Parameter(help="A run's id; the latest by default.")] = None,
     store: StoreOption = None,
@@ -119,7 +119,12 @@ def report(
 
 
 @app.command
-def export(what: str, folder: Path, *, store: StoreOption = None) -> None:
+def export(
+    what: Annotated[str, Parameter(help="`corpus`, `tokenizer` or `model`.")],
+    folder: Annotated[Path, Parameter(help="A new folder, or an empty one.")],
+    *,
+    store: StoreOption = None,
+) -> None:
     """Write the `corpus`, the `tokenizer` or the `model` of the latest run to a folder for others."""
     from polylm.flows.reading import export_to
 

@@ -16,6 +16,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says that the run goes on from there
 )
 
+RecipeName = Annotated[str, Parameter(help="A recipe, as `polylm recipes` lists them.")]
 Sources = Annotated[
     list[str] | None, Parameter(name="--source", negative="", help="Your own text, NAME=PATH; may be repeated.")
 ]
@@ -26,7 +27,9 @@ Changes = Annotated[
 StoreOption = Annotated[
     Path | None, Parameter(name="--store", help="The folder of artifacts (POLYLM_STORE, else ./store).")
 ]
-Workers = Annotated[int | None, Parameter(name="--workers", help="Worker processes (one a core).")]
+Workers = Annotated[
+    int | None, Parameter(name="--workers", help="Worker processes; one a core by default, 0 for none.")
+]
 OnAlarm = Annotated[
     Literal["fail", "warn", "ask"] | None,
     Parameter(name="--on-alarm", help="What an alarm does; by default what the recipe says, on a terminal it asks."),

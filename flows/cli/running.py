@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from polylm.flows.cli.options import Changes, Json, OnAlarm, Sources, StoreOption, Until, Workers, app, settings_of
+from polylm.flows.cli.options import (
+    Changes,
+    Json,
+    OnAlarm,
+    RecipeName,
+    Sources,
+    StoreOption,
+    Until,
+    Workers,
+    app,
+    settings_of,
+)
 from polylm.flows.cli.printing import as_values, kept_table, plan_line, print_json
 
 if TYPE_CHECKING:
@@ -20,7 +31,7 @@ if TYPE_CHECKING:
 
 @app.command
 def run(
-    name: str,
+    name: RecipeName,
     *,
     source: Sources = None,
     set: Changes = None,
@@ -56,7 +67,7 @@ def run(
 
 @app.command
 def plan(
-    name: str,
+    name: RecipeName,
     *,
     source: Sources = None,
     set: Changes = None,
