@@ -44,11 +44,11 @@ class SyntheticPool(Pool):
         super().__init__(0)
         self.real, self.measured, self.parts, self.rows = real, measured, parts, rows
 
-    def run(self, jobs: Iterable[Job], work: Any = build.build) -> Iterator[Any]:
+    def run(self, jobs: Iterable[Job], work: Any = build.build, **how: Any) -> Iterator[Any]:
         jobs = list(jobs)
         stage = jobs[0].stage
         if stage.runs_in_plan or stage.name == "select":
-            yield from self.real.run(jobs, work)
+            yield from self.real.run(jobs, work, **how)
             return
         for job in jobs:
             yield job, Done(self._made(job))
