@@ -2,9 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from polylm.tasks.corpus.language import encode_labels
 from polylm.tasks.stage import Corpus, NoParams, files
 
 COUNTS = {"language": pa.string(), "documents": pa.int64()}
@@ -26,12 +28,16 @@ def count_survivors(corpus: Corpus, params: NoParams) -> pa.Table:
     documents: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for rows in corpus:
-        kept = pa.table({"language": rows["language"].cast(pa.string()), "bytes": rows["bytes"]})
-        counted = kept.group_by("language").aggregate([([], "count_all"), ("bytes", "sum")])
-        for entry in counted.to_pylist():
-            if entry["language"] is not None:
-                documents[entry["language"]] += entry["count_all"]
-                sizes[entry["language"]] += entry["bytes_sum"] or 0  # none where nothing was measured
+        labels = encode_labels(rows["language"])
+        names = labels.dictionary.to_pylist()
+        codes = labels.indices.fill_null(len(names)).to_numpy()  # the last one: without a language
+        measured = rows["bytes"].fill_null(0).to_numpy()
+        counts = np.bincount(codes, minlength=len(names) + 1).tolist()
+        sums = np.bincount(codes, measured, len(names) + 1).tolist()  # exact: a part has far less than 2^53 bytes
+        for name, count, size in zip(names, counts[:-1], sums[:-1], strict=True):
+            if count:
+                documents[name] += count
+                sizes[name] += int(size)
     return _table(documents=documents, bytes=sizes)
 
 
