@@ -332,7 +332,7 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
     if key not in values and path[:-2] != ["text", "thresholds"]:
         raise ValueError(f"--set {whole}: no field {'.'.join(path)!r}; there are {', '.join(values)}")
     if text != "null" and _takes_a_file(path, values.get(key)):
-        values[key] = _adopted(Path(text), settings)
+        values[key] = _adopted(key, Path(text), settings)
         return
     try:
         values[key] = json.loads(text)
@@ -361,12 +361,24 @@ def _takes_a_file(path: Sequence[str], value: Any) -> bool:
     return len(path) == 1 and File in get_args(Recipe.model_fields[path[0]].annotation)
 
 
-def _adopted(path: Path, settings: Settings) -> dict[str, str]:
+# How the files of a field begin: hours may lie between a run's start and the stage that opens one.
+_BEGINS = {
+    "language_model": (b"\xba\x16\x4f\x2f", "a model of fastText (.bin or .ftz)"),
+    "score_model": (b"PK\x03\x04", "a zip"),
+    "instruct_model": (b"GGUF", "a GGUF file"),
+}
+
+
+def _adopted(field: str, path: Path, settings: Settings) -> dict[str, str]:
     """Link a file into the folder of models, so that the recipe can name it by content."""
     from polylm.tasks.keys import file_digest
 
     if not path.is_file():
         raise ValueError(f"{path} is no file; a model is set by the path of its file")
+    magic, expected = _BEGINS.get(field, (b"", ""))
+    with path.open("rb") as file:
+        if (found := file.read(len(magic))) != magic:
+            raise ValueError(f"{path} begins with {found!r}; {field} is {expected}, which begins with {magic!r}")
     sha256 = file_digest(path)
     target = settings.models / path.name
     if target.exists() and file_digest(target) != sha256:

@@ -9,6 +9,7 @@ from polylm.flows.recipes import SAMPLE, Recipe, all_recipes, origins, resolve
 from polylm.tasks.settings import Settings
 
 DOCUMENTS = f"mine={SAMPLE / 'documents.jsonl.gz'}"
+FASTTEXT = b"\xba\x16\x4f\x2f"  # how its models begin
 
 
 def test_there_are_the_recipes_that_the_readme_names():
@@ -96,22 +97,31 @@ def test_every_value_says_where_it_comes_from():
 
 def test_an_adopted_file_is_known_by_its_content(tmp_path):
     model = tmp_path / "own.bin"
-    model.write_bytes(b"a model")
+    model.write_bytes(FASTTEXT + b"a model")
     settings = Settings(models=tmp_path / "models")
     adopted = resolve("sample", changes=[f"language_model={model}"], settings=settings).language_model
-    assert (settings.models / adopted.name).read_bytes() == b"a model"
+    assert (settings.models / adopted.name).read_bytes() == FASTTEXT + b"a model"
     model.rename(tmp_path / "kept.bin")
-    model.write_bytes(b"another model of that name")
+    model.write_bytes(FASTTEXT + b"another model of that name")
     other = resolve("sample", changes=[f"language_model={model}"], settings=settings).language_model
     assert other.sha256 != adopted.sha256
 
 
 def test_a_file_that_a_recipe_may_do_without_is_set_by_its_path_too(tmp_path):
-    (tmp_path / "scorer.zip").write_bytes(b"a model")
+    (tmp_path / "scorer.zip").write_bytes(b"PK\x03\x04 a model")
     settings = Settings(models=tmp_path / "models")
     change = f"score_model={tmp_path / 'scorer.zip'}"
     assert resolve("sample", changes=[change], settings=settings).score_model.name == "scorer.zip"
     assert resolve("sample", changes=["score_model=null"], settings=settings).score_model is None
+
+
+def test_a_file_of_another_kind_is_refused_before_anything_runs(tmp_path):
+    (tmp_path / "own.bin").write_bytes(b"PK\x03\x04")
+    settings = Settings(models=tmp_path / "models")
+    for field, expected in (("language_model", "a model of fastText"), ("instruct_model", "a GGUF file")):
+        with pytest.raises(ValueError, match=rf"own.bin begins with b'PK.*; {field} is {expected}"):
+            resolve("sample", changes=[f"{field}={tmp_path / 'own.bin'}"], settings=settings)
+    assert not settings.models.exists()
 
 
 def test_recipes_survive_json():
