@@ -4,6 +4,7 @@ They are looked at in the flow, right after the gates that they watch and before
 alarm was and who let it pass with which reason is in the run's record and in the manifest of the artifact that it is about.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from polylm.tasks import keys
 from polylm.tasks.corpus.reference import set_aside_references
 from polylm.tasks.run import Session, current
 from polylm.tasks.stage import Field, Params
-from polylm.tasks.store import Artifact
+from polylm.tasks.store import Artifact, Store, read_json
 
 Action = Literal["fail", "warn", "ask"]
 
@@ -23,6 +24,9 @@ class AlarmParams(Params):
 
     action: Action = Field(
         "fail", description="What an alarm does: stop the run, only say so, or stop it until somebody approves."
+    )
+    max_bad_records: float = Field(
+        0.5, gt=0, le=1, description="Share of a source's records that may be no documents.", source="ours"
     )
     max_source_loss: float = Field(
         0.95, gt=0, le=1, description="Share of a source's documents that one gate may reject.", source="ours"
@@ -83,6 +87,12 @@ class Watch:
     approved: Mapping[str, str] = field(default_factory=dict)  # the reason by id of an alarm
     ask: Callable[[], str | None] | None = None  # a person at hand, who was told: the reason for going on, None for no
     can_wait: bool = False  # somebody will be asked later, and the run started again with the answer
+
+    def records(self, params: AlarmParams, raw: Artifact) -> None:
+        """A source of whose records too many are bad: a wrong field, encoding or format. A run knows, a plan does not."""
+        here = current()
+        if raw.built and here.mode == "run" and not here.reached:
+            self._found(params, _bad_sources(params, raw, here.store))
 
     def gates(self, params: AlarmParams, gates: Iterable[Artifact]) -> None:
         """A source that loses more than its share at one gate; that a reference is set aside is what was asked for."""
@@ -151,6 +161,32 @@ def _decide(here: Session, reasons: Mapping[str, str]) -> None:
             here.store.annotate_manifest(entry["artifact"], {"alarms": [entry]})
     if here.mode == "run":
         here.save()
+
+
+def _bad_sources(params: AlarmParams, raw: Artifact, store: Store) -> list[Alarm]:
+    good: Counts = {}
+    bad: dict[str, Counter[str]] = {}
+    for key in read_json(store.manifest_path(raw.stage, raw.key))["jobs"]:
+        record = store.record(raw.shape, raw.stage, key)
+        assert record is not None, "it was built"
+        source = record.label.partition(":")[0]
+        good[source] = good.get(source, 0) + sum(part["rows"] for part in record.parts)
+        bad.setdefault(source, Counter()).update(record.reasons)
+    return [
+        Alarm(
+            "bad_records",
+            raw.ref,
+            source,
+            round(found.total() / (found.total() + good[source]), 4),
+            params.max_bad_records,
+            f"{found.total():,} of {found.total() + good[source]:,} records of the source {source} are no documents "
+            f"(the commonest reason: {found.most_common(1)[0][0]}), more than {params.max_bad_records:.0%} "
+            "(alarms.max_bad_records)",
+        )
+        for source, found in bad.items()
+        if found.total() + good[source] >= params.min_documents
+        and found.total() > params.max_bad_records * (found.total() + good[source])
+    ]
 
 
 def _lost_sources(params: AlarmParams, gate: Artifact) -> list[Alarm]:

@@ -65,6 +65,7 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     sources = Sources(recipe.sources, cache=here.settings.models / "sources", notice=here.observer.notice)
     raw = run(ingest, recipe.ingest, sources)
     _check_some(here.reports[-1], certain=here.mode == "run")
+    watch.records(recipe.alarms, raw)
     repeated = [run(count_lines, recipe.boilerplate, raw)] if recipe.boilerplate.min_documents else []
     docs, about = run(clean, recipe.clean, raw, *repeated), raw.without("text")
     language_model = adopt(recipe.language_model)

@@ -43,6 +43,21 @@ def test_a_source_that_loses_too_much_stops_the_run_before_anything_stands_on_th
     assert "select" not in [entry["stage"] for entry in record["stages"]]
 
 
+def test_a_source_of_which_most_records_are_no_documents_stops_the_run_at_once(polylm, tmp_path):
+    """Such as one whose text is in another field of most records."""
+    records_ = [{"text": f"text {n}"} if n % 3 == 0 else {"text": None, "body": f"text {n}"} for n in range(150)]
+    source, store = write_jsonl(tmp_path / "mixed.jsonl", records_), tmp_path / "store"
+    line = ("run", "corpus", "--source", f"mixed={source}", "--store", store, "--no-prefect", "--workers", 0)
+    code, _, said = polylm(*line, "--until", "clean")
+    assert code == 4
+    assert "100 of 150 records of the source mixed are no documents (the commonest reason: " in said
+    (alarm,) = records(store)[-1]["alarms"]
+    assert (alarm["rule"], alarm["subject"], alarm["value"], alarm["bound"]) == ("bad_records", "mixed", 0.6667, 0.5)
+    assert [entry["stage"] for entry in records(store)[-1]["stages"]] == ["ingest"]
+    code, _, said = polylm(*line, "--until", "clean", "--set", "alarms.max_bad_records=0.7")
+    assert code == 0, said
+
+
 def test_a_source_with_few_documents_is_not_watched(polylm, third, third_copy):
     code, _, said = polylm(*words(third, third_copy, "--set", "alarms.min_documents=10000"))
     assert code == 0, said
