@@ -100,10 +100,11 @@ class Progress:
 
     @classmethod
     def of_job(cls, scratch: Path) -> "Progress | None":
-        """What a job told last; None if it has not."""
+        """What a job told last; None if it has not, or the file is damaged: nothing stands on it."""
         try:
-            return cls(*json.loads((scratch / "progress.json").read_bytes()))
-        except FileNotFoundError:
+            done, of, more = json.loads((scratch / "progress.json").read_bytes())
+            return cls(int(done), max(1, int(of)), str(more))
+        except (OSError, ValueError, TypeError):
             return None
 
 

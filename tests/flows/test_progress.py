@@ -68,6 +68,12 @@ def test_who_reads_sees_a_whole_word_or_none_however_often_it_is_told(tmp_path):
     assert Progress.of_job(work.scratch).done == 1_999
 
 
+@pytest.mark.parametrize("rubbish", [b"", b"[3, 10", b"{}", b"3", b"null", b"[1, 2]", b'["a", 2, ""]', b"\xff"])
+def test_a_damaged_word_is_none(tmp_path, rubbish):
+    (tmp_path / "progress.json").write_bytes(rubbish)
+    assert Progress.of_job(tmp_path) is None
+
+
 def test_a_job_that_tells_nothing_is_known_to_be_at_work(lines, capfd):
     lines.stage_begins("train_tokenizer", 1)
     lines.at_work("train_tokenizer", {})
