@@ -52,6 +52,7 @@ from polylm.tasks.training.export import Source as CardSource
 from polylm.tasks.training.train import ModelParams, Optimizer, TrainParams
 
 SAMPLE = Path(__file__).resolve().parent / "sample"
+NAME_LETTERS = 64  # of a source
 LID_176 = File(name="lid.176.ftz", sha256="8f3472cfe8738a7b6099e8e999c3cbfae0dcd15696aac7d7738a8039db603e83")
 MASKED = CleanParams(masks=KINDS)  # what leads to a person; the embedded sample leads to none
 CONTRADICTIONS = (
@@ -259,6 +260,10 @@ def resolve(
         key, path = _split(text, "--source", "NAME=PATH")
         if not key.replace("-", "").replace("_", "").isalnum():
             raise ValueError(f"--source {text}: a source's name is made of letters, digits, - and _")
+        if len(key) > NAME_LETTERS:
+            raise ValueError(
+                f"--source {text}: a source's name has at most {NAME_LETTERS} letters: it is in names of files"
+            )
         if key in [text.partition("=")[0] for text in sources[:place]]:
             raise ValueError(f"--source {text}: there is a source {key} already; give each a name of its own")
         values["sources"][key] = Source(path=path).model_dump(mode="json")
@@ -338,6 +343,8 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
         values[key] = json.loads(text)
     except json.JSONDecodeError:
         values[key] = text
+    except (RecursionError, ValueError) as error:  # of depth, and of digits
+        raise ValueError(f"--set {whole[:60]}...: {len(text):,} characters of JSON that cannot be read") from error
     _check_storable(values[key], whole)
     if path == ["text", "rules"]:
         values["thresholds"] = thresholds_of(values[key])
@@ -385,6 +392,7 @@ def _adopted(field: str, path: Path, settings: Settings) -> dict[str, str]:
         target = settings.models / f"{sha256[:12]}-{path.name}"
     if not target.exists():
         settings.models.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)  # a link to a file that is gone
         target.symlink_to(path.resolve())
     return {"name": target.name, "sha256": sha256}
 

@@ -40,9 +40,17 @@ Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")
 
 def settings_of(store: Path | None, workers: int | None = None) -> "Settings":
     """Where and how fast, from options and the environment."""
+    from pydantic import ValidationError
+
     from polylm.tasks.settings import Settings
 
     if workers is not None and workers < 0:
         raise ValueError(f"--workers {workers}: expected 0 (this process) or more")
     given = {"store": store, "workers": workers}
-    return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        told = [
+            f"POLYLM_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg']}" for one in error.errors()
+        ]
+        raise ValueError("; ".join(told)) from error

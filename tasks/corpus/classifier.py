@@ -32,11 +32,12 @@ class ClassifierParams(ReferenceParams):
     epochs: int = Field(
         25,
         ge=1,
+        le=10_000,
         description="Passes over the examples.",
         source="fastText's tutorial; its default learns nothing of 100",
     )
-    rate: float = Field(1.0, gt=0, description="Learning rate at the start.", source="fastText's tutorial")
-    seed: int = Field(7, ge=0, description="Of the training.")
+    rate: float = Field(1.0, gt=0, le=100, description="Learning rate at the start.", source="fastText's tutorial")
+    seed: int = Field(7, ge=0, lt=1 << 31, description="Of the training.")
     min_examples: int = Field(
         20, ge=1, description="Of each class and fold; with fewer there is no classifier.", source="ours"
     )

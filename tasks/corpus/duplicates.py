@@ -42,7 +42,7 @@ class BandParams(Params):
         128, ge=16, le=512, description="Hash functions of a signature.", source="datasketch's default"
     )
     shingle: int = Field(5, ge=1, description="Tokens of a shingle.", source="FineWeb, FineWeb2")
-    seed: int = Field(1, ge=0, description="Of the hash functions.", source="datasketch's default")
+    seed: int = Field(1, ge=0, lt=1 << 32, description="Of the hash functions.", source="datasketch's default")
 
     def shape(self) -> tuple[int, int]:
         """Bands and rows, as datasketch's MinHashLSH(threshold=...) chooses them."""

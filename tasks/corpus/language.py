@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +61,12 @@ class FloorParams(Params):
     own: dict[str, Annotated[float, pydantic.Field(ge=0, le=1)]] = Field(
         {}, description="Floors by language that go before either kind and both bounds."
     )
+
+    @pydantic.model_validator(mode="after")
+    def _are_bounds(self) -> Self:
+        if self.lowest > self.highest:
+            raise ValueError(f"lowest is {self.lowest}, highest {self.highest}; expected lowest <= highest")
+        return self
 
 
 @measure(

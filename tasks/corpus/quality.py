@@ -6,11 +6,12 @@ percentiles of another one.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from polylm.tasks.corpus.classifier import probabilities
 from polylm.tasks.corpus.language import batches_by_language, encode_labels, places_by_language
@@ -43,6 +44,14 @@ class CutoffParams(Params):
         source="ours: rules and models of PolyLM 3.1 removed 28.3 %",
     )
     classifier_floor: float = Field(0.05, ge=0, lt=1, description="Share that the classifier rejects.", source="ours")
+
+    @model_validator(mode="after")
+    def _are_in_order(self) -> Self:
+        if self.head > self.middle:
+            raise ValueError(
+                f"head is {self.head}, middle {self.middle}; expected head <= middle, which has the head in it"
+            )
+        return self
 
 
 @measure(

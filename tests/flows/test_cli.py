@@ -69,6 +69,15 @@ def test_a_field_that_does_not_exist_or_a_value_out_of_bounds(mistake, change, s
     assert mistake("plan", "sample", "--set", change).startswith(said)
 
 
+def test_a_wrong_setting_of_the_environment_is_named(mistake, monkeypatch):
+    monkeypatch.setenv("POLYLM_WORKERS", "x")
+    said = mistake("plan", "sample")
+    assert said == "POLYLM_WORKERS=x: Input should be a valid integer, unable to parse string as an integer"
+    monkeypatch.setenv("POLYLM_WORKERS", "1")
+    monkeypatch.setenv("POLYLM_ZERO_STAGE", "7")
+    assert mistake("plan", "sample") == "POLYLM_ZERO_STAGE=7: Input should be less than or equal to 3"
+
+
 def test_an_unknown_stage_lists_those_that_there_are(mistake, tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
     said = mistake("plan", "corpus", "--source", "a=a.jsonl", "--until", "celan", "--store", "store")

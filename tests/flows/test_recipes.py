@@ -68,6 +68,12 @@ def test_a_recipe_without_sources_says_how_to_give_one(name):
         ("floors.lowst=0.5", "no field 'floors.lowst'; there are lowest, highest"),
         ("floors.lowest", "expected --set a.b=VALUE"),
         ("language_model=/nowhere/lid.bin", "/nowhere/lid.bin is no file"),
+        ("floors.lowest=0.95", "floors: Value error, lowest is 0.95, highest 0.9; expected lowest <= highest"),
+        ("cutoffs.head=0.7", "head is 0.7, middle 0.6; expected head <= middle"),
+        ("classifier.seed=9223372036854775807", "classifier.seed: Input should be less than 2147483648"),
+        ("bands.seed=4294967296", "bands.seed: Input should be less than 4294967296"),
+        (f"split.seed={'9' * 5_000}", "5,000 characters of JSON that cannot be read"),
+        (f"wanted.languages={'[' * 100_000}", "100,000 characters of JSON that cannot be read"),
         ("pack.split=test", "pack.split: Input should be 'train' or 'valid', found \"test\""),
     ],
 )
@@ -113,6 +119,16 @@ def test_a_file_that_a_recipe_may_do_without_is_set_by_its_path_too(tmp_path):
     change = f"score_model={tmp_path / 'scorer.zip'}"
     assert resolve("sample", changes=[change], settings=settings).score_model.name == "scorer.zip"
     assert resolve("sample", changes=["score_model=null"], settings=settings).score_model is None
+
+
+def test_a_model_whose_old_place_is_gone_is_taken_from_the_new_one(tmp_path):
+    settings = Settings(models=tmp_path / "models")
+    for place in ("old", "new"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "own.bin").write_bytes(FASTTEXT)
+        adopted = resolve("sample", changes=[f"language_model={tmp_path / place / 'own.bin'}"], settings=settings)
+        assert (settings.models / adopted.language_model.name).read_bytes() == FASTTEXT
+        (tmp_path / place / "own.bin").unlink()
 
 
 def test_a_file_of_another_kind_is_refused_before_anything_runs(tmp_path):
