@@ -203,7 +203,7 @@ class Store:
 
     def write_manifest(self, artifact: Artifact, details: Mapping[str, Any]) -> None:
         path = self.root / "artifacts" / artifact.stage / f"{artifact.key}.json"
-        if path.exists() and read_json(path) is not None:
+        if path.exists() and _manifest(path) is not None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = [
@@ -225,7 +225,7 @@ class Store:
     def annotate_manifest(self, ref: str, details: Mapping[str, list[Any]]) -> None:
         """Add to the lists of a manifest, by stage/key: what was decided about an artifact after it was made."""
         path = self.manifest_path(*ref.split("/"))
-        if (manifest := read_json(path)) is None:
+        if (manifest := _manifest(path)) is None:
             raise StoreError(f"{path} is damaged: the next run of the recipe writes it again")
         added = {name: [*manifest.get(name, []), *entries] for name, entries in details.items()}
         write_json(path, {**manifest, **added})
@@ -233,7 +233,7 @@ class Store:
     def load_artifact(self, stage: str, key: str) -> Artifact:
         """An artifact by (the beginning of) its key, from its manifest; StoreError where there is none or several."""
         path = self.manifest_path(stage, key)
-        manifest = read_json(path)
+        manifest = _manifest(path)
         if manifest is None:
             raise StoreError(f"{path} is damaged: the next run of the recipe writes it again")
         parts = []
@@ -276,10 +276,10 @@ class Store:
             yield folder
 
     def input_digest(self, path: Path) -> str:
-        """sha256 of an input file, remembered by path, size and mtime as git's index does."""
+        """sha256 of an input file, remembered by path, size and times as git's index does."""
         stat = path.stat()
         seen = self.root / "seen" / f"{keys.digest(str(path.absolute()))[:32]}.json"
-        stamp = [str(path.absolute()), stat.st_size, stat.st_mtime_ns]
+        stamp = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         known = read_json(seen) if seen.exists() else None
         if known is not None and known["stamp"] == stamp:
             return str(known["sha256"])
@@ -373,6 +373,12 @@ def read_json(path: Path) -> Any:
         return seal.open_json(path.read_bytes())
     except (ValueError, RecursionError):
         return None
+
+
+def _manifest(path: Path) -> Any:
+    """What a manifest says, None where it is damaged or says something else."""
+    told = read_json(path)
+    return told if isinstance(told, dict) and {"shape", "parts", "sources"} <= told.keys() else None
 
 
 def walk_files(folder: Path) -> list[Path]:

@@ -24,6 +24,7 @@ from polylm.tasks.store import (
     Store,
     StoreError,
     read_columns,
+    read_json,
     read_record,
     write_json,
     write_parquet,
@@ -196,6 +197,20 @@ def test_an_artifact_is_found_by_the_beginning_of_its_key(store):
         store.load_artifact("stage", "nothing")
 
 
+@pytest.mark.parametrize("other", ["{}", "[]", '{"parts": []}', "3"])
+def test_a_manifest_that_says_something_else_is_damaged_and_written_again(store, other):
+    rows = table("x")
+    artifact = Artifact(
+        "stage", "rows", (Part(KEY, "toy.0", store.commit_table(rows, record(rows)), 7),), ("text",), ("toy",)
+    )
+    store.write_manifest(artifact, {})
+    store.manifest_path("stage", artifact.key).write_text(other)
+    with pytest.raises(StoreError, match=r"is damaged: the next run of the recipe writes it again$"):
+        store.load_artifact("stage", artifact.key)
+    store.write_manifest(artifact, {})
+    assert store.load_artifact("stage", artifact.key).parts == artifact.parts
+
+
 def test_an_artifact_whose_part_is_gone_names_it(store):
     rows = table("x")
     made = store.commit_table(rows, record(rows))
@@ -238,11 +253,12 @@ def test_an_input_is_digested_again_only_when_size_or_time_changed(store, tmp_pa
     os.utime(path, (1e9, 1e9))
     first = store.input_digest(path)
     assert first == keys.file_digest(path)
+    [seen] = (store.root / "seen").iterdir()
+    write_json(seen, {**read_json(seen), "sha256": "remembered"})
+    assert store.input_digest(path) == "remembered"
     path.write_text("two")
     os.utime(path, (1e9, 1e9))
-    assert store.input_digest(path) == first  # as git's index does: same size and time
-    os.utime(path, (1e9, 1e9 + 1))
-    assert store.input_digest(path) == keys.file_digest(path) != first
+    assert store.input_digest(path) == keys.file_digest(path) != first, "the same size and mtime, another ctime"
 
 
 def test_the_digest_of_a_file_that_was_just_written_is_not_remembered(store, tmp_path):
