@@ -4,11 +4,11 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,6 +34,8 @@ from polylm.tasks.store import (
 )
 from polylm.tasks.why import why
 
+T = TypeVar("T")
+UNFINISHED = ".unfinished"
 CORPUS_COLUMNS = ["text", "id", "url", "date", "licence", "kind", "extra", "language", "cell", "weight", "split"]
 
 
@@ -135,6 +137,9 @@ def chosen_run(store: Path, run_id: str | None) -> Run:
     """
     runs = runs_of(store)
     chosen = [run for run in runs if run_id in (None, run.id) and run.state != "damaged"]
+    if not chosen and any(run_id in (None, run.id) for run in runs):
+        names = ", ".join(run.id for run in runs if run_id in (None, run.id))
+        raise StoreError(f"the record of {names} in {store / 'runs'} is damaged: run again, which finds what was built")
     if not chosen:
         known = ", ".join(run.id for run in runs) or "none: `polylm run sample` makes one"
         raise StoreError(f"no run{f' {run_id}' if run_id else ''} in {store}; there are {known}")
@@ -143,13 +148,13 @@ def chosen_run(store: Path, run_id: str | None) -> Run:
 
 def export_to(settings: Settings, what: str, folder: Path) -> str:
     """Write the corpus (kept documents as Parquet), the tokenizer or the model of the latest run to a new folder."""
-    if folder.exists() and any(folder.iterdir()):
-        raise StoreError(f"{folder} is not empty: give a new folder")
+    if folder.exists() and (not folder.is_dir() or any(path.name != UNFINISHED for path in folder.iterdir())):
+        raise StoreError(f"{folder} is not an empty folder: give a new one")
     if what not in ("corpus", "tokenizer", "model"):
         raise StoreError(f"export {what}: expected corpus, tokenizer or model")
     with replayed(settings) as here:
         if what == "corpus":
-            return _export_corpus(here, folder)
+            return f"{_whole(folder, lambda unfinished: _export_corpus(here, unfinished)):,} documents in {folder}"
         stage = {"tokenizer": "train_tokenizer", "model": "export"}[what]
         artifact = here.artifacts.get(stage)
         if artifact is None or not artifact.built:
@@ -157,16 +162,32 @@ def export_to(settings: Settings, what: str, folder: Path) -> str:
         source = here.store.folder_path(stage, str(artifact.parts[0].key))
         if problems := folder_problems(source):
             raise StoreError(problems[0])
-        shutil.copytree(source, folder, ignore=shutil.ignore_patterns(MANIFEST, "logs"), dirs_exist_ok=True)
+        ignored = shutil.ignore_patterns(MANIFEST, "logs")
+        _whole(folder, lambda unfinished: shutil.copytree(source, unfinished, ignore=ignored, dirs_exist_ok=True))
     return f"{what} of {stage}/{artifact.key[:16]} in {folder}"
 
 
-def _export_corpus(here: Session, folder: Path) -> str:
+def _whole(folder: Path, write: Callable[[Path], T]) -> T:
+    """Write in a folder of the folder, and move all up at the end: a killed export leaves nothing that looks finished."""
+    unfinished = folder / UNFINISHED
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        written = write(unfinished)
+        for path in unfinished.iterdir():
+            path.rename(folder / path.name)
+        unfinished.rmdir()
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise StoreError(f"{folder} cannot be written ({error.strerror or error}): give another folder") from error
+    return written
+
+
+def _export_corpus(here: Session, folder: Path) -> int:
     """Selected documents, one Parquet file a part that has any, with language, cell, weight and split."""
     selected = here.artifacts.get("select")
     if selected is None or not selected.built:
         raise StoreError("the latest run has no corpus yet: `polylm run` builds it")
-    folder.mkdir(parents=True, exist_ok=True)
     rows = 0
     for index, part in enumerate(selected.parts):
         tables = [
@@ -178,7 +199,7 @@ def _export_corpus(here: Session, folder: Path) -> str:
         rows += kept.num_rows
         if kept.num_rows:
             pq.write_table(kept.select(CORPUS_COLUMNS), folder / f"{part.label}.parquet", compression="zstd")
-    return f"{rows:,} documents in {folder}"
+    return rows
 
 
 def _read_part(here: Session, stage: str, index: int) -> pa.Table:
@@ -206,6 +227,11 @@ def _find(store: Store, what: str) -> Artifact:
 def _locate(here: Session, raw: Artifact, doc: str) -> tuple[int, int]:
     """The index of a document's part, and its row."""
     sources = list(raw.sources)
+    if not raw.built:
+        raise ValueError(
+            f"no document {doc} here: what this run read is not there (not read yet, or gone; `polylm verify` tells): run "
+            "again, or name another run with --run"
+        )
     if doc.count(".") >= 2 and doc.rsplit(".", 2)[0] in sources:
         source, number, row = keys.parse_address(doc, sources)
         label = f"{source}.{number}"
@@ -213,8 +239,6 @@ def _locate(here: Session, raw: Artifact, doc: str) -> tuple[int, int]:
             if part.label == label and part.record and row < part.record.rows:
                 return index, row
         raise ValueError(f"no document {doc}: {_extent(raw, source)}")
-    if not raw.built:
-        raise ValueError(f"no document {doc} yet: this run has not read its sources; --run names another")
     for index, part in enumerate(raw.parts):
         ids = read_columns(here.store.part_path("ingest", str(part.key)), ["id"])["id"].to_pylist()
         if doc in ids:

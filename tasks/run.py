@@ -303,6 +303,8 @@ def _shape(stage: Stage) -> Shape:
 
 
 def _build_all(stage: Stage, todo: Sequence[Job], here: Session) -> dict[str, Record | None]:
+    if here.mode == "plan":
+        here.store.open()  # a plan keeps its verdicts: where they cannot be written, that is said at once
     here.observer.stage_begins(stage.name, len(todo))
     here.record["now"] = {"stage": stage.name, "jobs": len(todo), "since": round(time.time(), 2)}  # until it has ended
     here.save()

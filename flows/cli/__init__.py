@@ -1,9 +1,10 @@
 """The `polylm` command. Data goes to stdout, everything else to stderr; `--json` on whatever reads.
 
-Exit codes: 0 well; 1 a run failed; 2 a mistake of the user's; 4 an alarm stopped the run; 5 the store is damaged; 130 and
+Exit codes: 0 well; 1 a run failed; 2 a mistake of the user's; 4 an alarm stopped the run; 5 `verify` found damage; 130 and
 143 interrupted: the same command goes on.
 """
 
+import errno
 import io
 import os
 import signal
@@ -37,16 +38,24 @@ def _main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         if isinstance(error, OSError):  # a full disk, a folder that may not be written: no trace helps
-            _end(f"{error}{'; the same command goes on from here' if sys.argv[1:2] == ['run'] else ''}", 1)
+            _end(f"{error}{_after(str(error))}", 1)
         if way_out := getattr(error, "way_out", None):  # of alarms, each of which was told when it was raised
             _end(way_out, 4)
         mistake = isinstance(error, ValueError) or getattr(error, "is_mistake", False)
         if mistake:
             _end(str(error), 2)
         if failures := getattr(error, "failures", None):
-            print("\n".join(failure.trace for failure in failures if not failure.lasting), file=sys.stderr)
-            _end(str(error), 1)
+            if traces := [failure.trace for failure in failures if not failure.lasting]:
+                print("\n".join(traces), file=sys.stderr)
+            _end(f"{error}{_after(str(error))}", 1)
         raise
+
+
+def _after(error: str) -> str:
+    """What to do after an error of the machine's."""
+    full = any(os.strerror(number) in error for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+    room = "; make room there, or choose another store with --store" if full else ""
+    return f"{room}; the same command goes on from here" if sys.argv[1:2] == ["run"] else room
 
 
 def _mend_streams() -> None:

@@ -9,6 +9,7 @@ from samples import DOCUMENTS, MODEL
 from polylm.flows.everything import start
 from polylm.flows.reading import explain, export_to, first_rows, runs_of
 from polylm.tasks.maintenance.verify import damaged
+from polylm.tasks.run import Observer
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError
 
@@ -104,6 +105,54 @@ def test_a_slip_in_the_stores_name_does_not_look_like_an_empty_store(what, tmp_p
 def test_an_export_of_what_is_not_built_says_so(finished, tmp_path):
     with pytest.raises(StoreError, match="has no model yet"):
         export_to(Settings(store=finished, workers=0), "model", tmp_path / "out")
+
+
+def test_a_document_whose_parts_are_gone_is_not_called_a_bad_record(finished, lines):
+    [part] = (finished / "parts" / "ingest").rglob("*.0.parquet")
+    part.unlink()
+    with pytest.raises(ValueError, match=r"^no document x\.0\.0 here: what this run read is not there .*: run again"):
+        explain(Settings(store=finished, workers=0), "x.0.0", None)
+    run(finished, finished.parent / "few.jsonl")
+    assert explain(Settings(store=finished, workers=0), "x.0.0", None)["address"] == "x.0.0"
+
+
+def test_an_export_that_was_killed_looks_unfinished_and_the_next_one_is_whole(finished, tmp_path):
+    (tmp_path / "out" / ".unfinished").mkdir(parents=True)
+    (tmp_path / "out" / ".unfinished" / "half.parquet").touch()
+    export_to(Settings(store=finished, workers=0), "corpus", tmp_path / "out")
+    assert all(path.suffix == ".parquet" and path.stem.startswith("x.") for path in (tmp_path / "out").iterdir())
+    with pytest.raises(StoreError, match="out is not an empty folder: give a new one"):
+        export_to(Settings(store=finished, workers=0), "corpus", tmp_path / "out")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="file is not an empty folder"):
+        export_to(Settings(store=finished, workers=0), "corpus", tmp_path / "file")
+
+
+def test_the_only_run_being_damaged_is_said(finished, tmp_path):
+    store = tmp_path / "store"
+    (store / "parts").mkdir(parents=True)
+    (store / "runs").mkdir()
+    (store / "runs" / "20000101T000000000-corpus.json").write_text("garbage")
+    with pytest.raises(StoreError, match=r"the record of 20000101T000000000-corpus in .* is damaged: run again"):
+        explain(Settings(store=store, workers=0), "x.0.0", None)
+
+
+class Listener(Observer):
+    def __init__(self):
+        self.heard = []
+
+    def notice(self, text):
+        self.heard.append(text)
+
+
+def test_a_language_that_somebody_named_and_no_document_is_in_is_told(finished, lines):
+    """It may be misspelt; that some of the 18 are absent is nothing to be told."""
+    listener = Listener()
+    changes = ['wanted.languages=["en","de","gr"]', "text.thresholds.ek.dup_line_frac=0.5"]
+    settings = Settings(store=finished, workers=0)
+    start("corpus", settings, sources=[f"x={finished.parent / 'few.jsonl'}"], changes=changes, observer=listener)
+    told = [text for text in listener.heard if text.startswith("no document is in")]
+    assert told == ["no document is in ek, gr, which wanted, text.thresholds or floors.own name"]
 
 
 def test_a_source_without_documents_is_told_apart_from_a_wrong_address(tmp_path, lines):
