@@ -20,7 +20,10 @@ from polylm.model.rows import ROWS_PER_GROUP, PackedFiles
 Integers = npt.NDArray[np.int64]
 
 _SHARE_UNITS = 10**9
-"""Shares are rounded to this many units, so that quotas are exact integers up to 9e9 rows."""
+"""Shares that are no counts of rows are rounded to this many units, so that quotas are integers up to 9e9 rows."""
+
+_MOST_ROWS = 3 * 10**9
+"""Counts of rows are taken as they are up to this sum: the product of two such numbers is an int64."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,15 @@ def index_cells(files: PackedFiles) -> dict[str, CellRows]:
 class Quotas:
     """How many rows of each cell every step gets, so that the sum so far is within one row of the plan.
 
+    Shares that are counts of rows are met exactly when as many rows were dealt, and so is every sum of cells.
+
     Row k of a cell with share p may come once p N > k and must have come when p N >= k + 1, where N counts all
     rows so far. Earliest deadline first meets every deadline: jobs of unit length on `batch` machines
     (Tijdeman's chairman assignment, step by step). Largest remainders alone are not monotone.
     """
 
     def __init__(self, shares: Sequence[float], batch: int) -> None:
-        self._units = _whole_units(shares)
+        self._units, self._total = _whole_units(shares)
         self._batch = batch
         self._step = 0
         self._dealt: Integers = np.zeros(len(self._units), np.int64)
@@ -108,23 +113,26 @@ class Quotas:
 
     def _next(self) -> Integers:
         wanted = self._units * ((self._step + 1) * self._batch)
-        due: Integers = np.maximum(wanted // _SHARE_UNITS - self._dealt, 0)
-        released = -(-wanted // _SHARE_UNITS) - self._dealt - due
+        due: Integers = np.maximum(wanted // self._total - self._dealt, 0)
+        released = -(-wanted // self._total) - self._dealt - due
         spare = self._batch - int(due.sum())
         assert spare >= 0, "a deadline was missed"
         open_cells = np.flatnonzero(released > 0)
         next_row = (self._dealt + due + 1)[open_cells]
-        deadline = -(-next_row * _SHARE_UNITS // (self._units[open_cells] * self._batch))
+        deadline = -(-next_row * self._total // (self._units[open_cells] * self._batch))
         due[open_cells[np.argsort(deadline, kind="stable")[:spare]]] += 1
         return due
 
 
-def _whole_units(shares: Sequence[float]) -> Integers:
+def _whole_units(shares: Sequence[float]) -> tuple[Integers, int]:
+    """Shares as whole numbers, and their sum."""
+    if all(float(share).is_integer() for share in shares) and sum(shares) <= _MOST_ROWS:
+        return np.array(shares, np.int64), int(sum(shares))
     exact = np.array(shares, np.float64) / float(np.sum(shares)) * _SHARE_UNITS
     units = np.floor(exact).astype(np.int64)
     rest = _SHARE_UNITS - int(units.sum())
     units[np.argsort(units - exact, kind="stable")[:rest]] += 1
-    return units
+    return units, _SHARE_UNITS
 
 
 class Sampler:

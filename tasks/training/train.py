@@ -75,7 +75,7 @@ def initialize(params: ModelParams, tokenizer: Path, work: Workspace) -> Mapping
     return {"parameters": config.parameters()}
 
 
-@files(writes=None, version=1, libraries=["torch", "deepspeed"])
+@files(writes=None, version=2, libraries=["torch", "deepspeed"])
 def pretrain(
     params: TrainParams,
     plan: pa.Table,
@@ -109,7 +109,7 @@ def pretrain(
     return result
 
 
-@files(writes=None, version=1, libraries=["torch", "deepspeed"])
+@files(writes=None, version=2, libraries=["torch", "deepspeed"])
 def finetune(params: TrainParams, packed: Mapping[str, Path], start: Path, work: Workspace) -> Mapping[str, Any]:
     """Fine-tune on packed instructions; only answers give loss. The same trainer as for pretraining."""
     cells = pc.value_counts(

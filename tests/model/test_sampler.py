@@ -38,6 +38,23 @@ def test_every_step_is_full_and_every_cell_within_one_row_of_its_plan(shares, ba
         before = now
 
 
+@settings(deadline=None)
+@given(rows=st.lists(st.integers(1, 3_000), min_size=1, max_size=40), batch=st.integers(1, 64), more=st.integers(0, 9))
+def test_counts_of_rows_are_met_to_the_row_at_their_end_and_within_one_before(rows, batch, more):
+    """Within one row a cell is not enough there: thirty cells with one too many would shift a language's share by thirty."""
+    rows = [*rows, -sum(rows) % batch] if sum(rows) % batch else rows
+    quotas, steps = Quotas(rows, batch), sum(rows) // batch
+    assert quotas.before(steps).tolist() == rows
+    for step in {steps // 3, steps // 2, steps + more}:
+        assert np.abs(quotas.before(step) - np.array(rows) * step * batch / sum(rows)).max() < 1 + 1e-9
+
+
+def test_counts_of_three_thousand_million_rows_are_dealt_without_overflow():
+    rows = [2_999_999_000, 999, 1]
+    quotas = Quotas(rows, 1_000_000)
+    assert quotas.before(3_000).tolist() == rows
+
+
 def test_one_large_and_many_small_cells_keep_their_shares():
     """The case in which Webster's rule would give the large cell 40 of the first 40 rows instead of 20."""
     quotas = Quotas([0.5] + [0.01] * 50, 8)
