@@ -92,11 +92,14 @@ def where_to_look(here: Session) -> dict[str, str]:
     lines = {"run": str(here.record["id"]), "store": str(here.store.root)}
     if (artifact := here.artifacts.get("export")) and artifact.built:
         lines["exported model"] = str(here.store.folder_path("export", str(artifact.parts[0].key)))
+    if (artifact := here.artifacts.get("report_evaluation")) and artifact.built:
+        report = here.store.folder_path("report_evaluation", str(artifact.parts[0].key))
+        lines["evaluation"] = str(report / "evaluation.md")
     if (artifact := here.artifacts.get("write_samples")) and artifact.built:
         written = (
             read_columns(here.store.part_path("write_samples", str(artifact.parts[0].key))).slice(0, 1).to_pylist()[0]
         )
-        lines["it wrote"] = f"{written['prompt']}{written['text']}".replace("\n", " ")[:100]
+        lines["base model wrote"] = f"{written['prompt']}{written['text']}".replace("\n", " ")[:100]
     if (artifact := here.artifacts.get("ingest")) and artifact.built and artifact.parts:
         is_default = here.store.root == Settings().store.absolute()
         option = "" if is_default else f" --store {shlex.quote(str(here.store.root))}"

@@ -1,5 +1,6 @@
 """Commands that only read: recipes, stages, runs, artifacts, documents; and what is written for others."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,9 @@ def status(*, store: StoreOption = None, json: Json = False) -> None:
     for found in runs:
         print(run_line(found))
     for entry in runs[-1].stages:
-        print(f"  {entry.artifact:60} {entry.rows:>10,} rows  {entry.built} of {entry.jobs} jobs built")
+        print(
+            f"  {entry.artifact:60} {entry.rows:>10,} rows  {entry.built} of {entry.jobs} jobs built, the others re-used"
+        )
 
 
 @app.command
@@ -81,7 +84,9 @@ def show(
         print_json(found)
         return
     for row in found:
-        print("  ".join(f"{key}={short(value, 80)}" for key, value in row.items()))
+        print("  ".join(f"{key}={short(value, 500 if key == 'folder' else 80)}" for key, value in row.items()))
+    if not found:
+        print(f"{what}: no rows", file=sys.stderr)
 
 
 @app.command

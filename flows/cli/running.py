@@ -191,4 +191,4 @@ def _print_run(here: "Session", as_json: bool) -> None:
         return
     from polylm.flows.reading import where_to_look
 
-    print("\n".join(f"{name:16} {text}" for name, text in where_to_look(here).items()))
+    print("\n".join(f"{name:17} {text}" for name, text in where_to_look(here).items()))
