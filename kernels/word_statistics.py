@@ -244,7 +244,8 @@ def _repeated_grams(hashes: Any, inverses: Any, words: int, n: int, table: Any) 
     table[:slots] = ZERO
     total = np.int64(0)
     for gram in range(grams):
-        key = (hashes[gram + n] - hashes[gram]) * inverses[gram] | ONE  # the last bit says: once so far
+        # The last bit says: once so far. Spread first, because n-grams whose first bytes are neighbours differ in it alone.
+        key = (hashes[gram + n] - hashes[gram]) * inverses[gram] * SPREAD | ONE
         slot = slot_of(key, shift)
         while table[slot] | ONE != key and table[slot] != ZERO:
             slot = slot + 1 & slots - 1

@@ -75,7 +75,7 @@ def thresholds_of(rules: Any) -> Thresholds:
 @measure(
     reads=["text", "language"],
     writes=COUNTS,
-    version=2,
+    version=3,
     libraries=["rjieba", "nlpo3", "mecab-python3", "ipadic", "unicodedata"],
 )
 def measure_text(rows: Rows, params: StatisticsParams, fitted: pa.Table | None = None) -> Columns:

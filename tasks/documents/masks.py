@@ -5,6 +5,7 @@ What stands in for them is reserved for examples, so that nobody is reached by i
 
 import ipaddress
 import re
+from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,9 +22,11 @@ STAND_INS: dict[Kind, str] = {
     "ip": "192.0.2.1",  # RFC 5737
     "phone": "000-000-0000",
 }
+# Names of RFC 6531 in scripts with spaces; in the others the words before an address would count as part of it.
+_NAME = "A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u03ff\u0400-\u052f"
 _EMAIL = re.compile(
-    r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9_%+-](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?@"
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![A-Za-z0-9-])"
+    rf"(?<![{_NAME}._%+-])(?<![{_NAME}]')[{_NAME}_%+-](?:[{_NAME}._%+'-]{{0,62}}[{_NAME}_%+-])?@"
+    rf"(?:[{_NAME}](?:[{_NAME}-]{{0,62}})\.){{1,8}}[A-Za-z]{{2,24}}(?![{_NAME}-])"
 )
 _RESERVED = re.compile(
     r"@(?:[a-z0-9-]+\.)*(?:example\.(?:com|net|org)|[a-z0-9-]+\.(?:example|invalid|test))$", re.IGNORECASE
@@ -33,9 +36,11 @@ _IPV4 = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)", re.ASCII)
 _IPV6 = re.compile(r"(?<![0-9A-Za-z:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![0-9A-Za-z:])")
 _IBAN = re.compile(r"(?<![A-Z0-9])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]){11,30}(?![a-z0-9])", re.ASCII)
 _PHONE_LINE = re.compile(r"\+?\(?\d[\d ().\-/\u00a0]{5,}\d", re.ASCII)
+_DIGITS_OF_A_PERSON = 5  # that a rest of a number still has to be masked for
+_EDGES = " ().-/\u00a0"
 # What a text must hold for one of a kind to be in it, for Arrow, which is 50 times faster than Python's loop.
 _FIRST_LOOK: dict[Kind, str] = {
-    "email": r"[A-Za-z0-9_%+-]@[A-Za-z0-9]",
+    "email": rf"[{_NAME}_%+-]@[{_NAME}]",
     "iban": r"[A-Z]{2}\d\d[ ]?[A-Z0-9]{4}",
     "ip": r"\d\.\d{1,3}\.\d{1,3}\.\d|[23][0-9A-Fa-f]{3}:[0-9A-Fa-f]{0,4}:",
     "phone": r"\d[\d ().\-/\x{00a0}]{5,}\d",
@@ -90,14 +95,33 @@ def mask_part(text: str, start: int, end: int, kinds: Sequence[Kind], regions: S
 
 
 def _chosen(text: str, kinds: Sequence[Kind], regions: Sequence[str]) -> list[tuple[int, int, Kind]]:
-    """What is masked, in order, without overlaps."""
+    """What is masked, in order, without overlaps: of two that overlap, what the second has to itself."""
     taken: list[tuple[int, int, Kind]] = []
-    for kind in KINDS:
-        if kind in kinds:
-            for start, end in _found(text, kind, regions):
-                if all(end <= first or start >= last for first, last, _ in taken):
-                    taken.append((start, end, kind))
-    return sorted(taken)
+    for kind in (kind for kind in KINDS if kind in kinds):
+        for start, end in _found(text, kind, regions):
+            for first, last in list(_free(taken, start, end)):
+                rest = text[first:last]
+                if last - first == end - start or sum(map(str.isdigit, rest)) >= _DIGITS_OF_A_PERSON:
+                    first, last = (
+                        first + len(rest) - len(rest.lstrip(_EDGES)),
+                        last - len(rest) + len(rest.rstrip(_EDGES)),
+                    )
+                    insort(taken, (first, last, kind))
+    return taken
+
+
+def _free(taken: Sequence[tuple[int, int, Kind]], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The stretches from start to end that nothing is taken of."""
+    place = max(0, bisect_left(taken, (start,)) - 1)
+    while place < len(taken) and taken[place][0] < end:
+        first, last, _ = taken[place]
+        if last > start:
+            if first > start:
+                yield start, first
+            start = last
+        place += 1
+    if start < end:
+        yield start, end
 
 
 def _found(text: str, kind: Kind, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
@@ -120,12 +144,15 @@ def _is_public(address: str) -> bool:
 
 
 def _ibans(text: str) -> Iterator[tuple[int, int]]:
-    """Account numbers; words in capitals may follow one, so its end is where its check digits are right."""
-    for found in _IBAN.finditer(text):
+    """Account numbers; words in capitals, or the next number, may follow one, so its end is where its check digits are right."""
+    at = 0
+    while found := _IBAN.search(text, at):
+        at = found.start() + 1
         for end in range(len(found.group()), 14, -1):
             candidate = found.group()[:end]
             if candidate[-1] != " " and _is_iban(candidate.replace(" ", "")):
                 yield found.start(), found.start() + end
+                at = found.start() + end
                 break
 
 

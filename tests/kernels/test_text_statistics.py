@@ -147,6 +147,15 @@ def test_every_column_has_a_slow_reference():
     assert set(line_counts("")) | set(word_counts([])) | elsewhere == set(COLUMNS)
 
 
+@pytest.mark.parametrize(
+    "text", ["2 big red dogs ran off . 3 big red dogs ran on .", "ax men went to mow 0a bx men went to mow 1b cx men"]
+)
+def test_words_in_a_row_whose_first_bytes_are_neighbours_are_not_the_same(text):
+    """Their hashes differ by one."""
+    found = measure(pa.array([""]), spans_of([text.split()]), [], "en")
+    assert found["repeated_word_grams"][0] == repeated_word_grams(text.split(), 5) == 0
+
+
 def test_words_in_a_row_are_seven_in_urdu():
     words = [["یہ", "ہے", "a", "b", "c", "d", "e", "f"] * 2]
     five, seven = (measure(pa.array([""]), spans_of(words), [], language) for language in ("en", "ur"))
