@@ -5,7 +5,6 @@ import json
 import tracemalloc
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,62 +12,15 @@ import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from input_files import jsonl, read_all, write
 
 from polylm.tasks.documents.readers import Range, detect, read, split
-from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT
 
 LINES = [
     {"id": "a", "text": "Guten Tag", "url": "https://example.org/a", "date": "2024-05-01", "lang_declared": "de"},
     {"id": 7, "text": "สวัสดี", "date": "yesterday", "licence": "CC0", "align": None},
     {"text": "你好", "kind": "doc", "zeta": [1, {"b": 2}], "alpha": True},
 ]
-
-
-def read_all(path, *, ranges=None, documents="file", **options):
-    """All documents and all bad records of a file, as lists of rows."""
-    format = detect(path)
-    batches = [
-        batch
-        for range_ in ranges or split(path, format, 1 << 40, documents=documents)
-        for batch in read(path, format, range_, documents=documents, **options)
-    ]
-    assert all(batch.documents.schema == DOCUMENT and batch.bad.schema == BAD_RECORD for batch in batches)
-    good = [row for batch in batches for row in batch.documents.to_pylist()]
-    return good, [row for batch in batches for row in batch.bad.to_pylist()]
-
-
-def write(folder: Path, name: str, content: bytes | str) -> Path:
-    path = folder / name
-    data = content.encode() if isinstance(content, str) else content
-    if name.endswith(".gz"):
-        data = gzip.compress(data, mtime=0)
-    if name.endswith(".zst"):
-        stream = zstandard.ZstdCompressor().compressobj()  # without the size in its header, as a pipe is compressed
-        data = stream.compress(data) + stream.flush()
-    path.write_bytes(data)
-    return path
-
-
-def jsonl(records) -> bytes:
-    return b"".join(json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records)
-
-
-def warc(kind: str, block: bytes, url: str = "http://example.org/", length: int | None = None, more: str = "") -> bytes:
-    media = "application/http; msgtype=response" if kind == "response" else "text/plain"
-    head = (
-        f"WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Target-URI: {url}\r\nWARC-Date: 2024-01-02T03:04:05Z\r\n"
-        f"WARC-Record-ID: <urn:uuid:{url}>\r\nContent-Type: {media}\r\n{more}"
-        f"Content-Length: {len(block) if length is None else length}\r\n\r\n"
-    )
-    return head.encode() + block + b"\r\n\r\n"
-
-
-def page(body: bytes, media: str = "text/html; charset=utf-8", status: str = "200 OK", more: str = "") -> bytes:
-    return f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\n{more}\r\n".encode() + body
-
-
-def html(text: str) -> bytes:
-    return f"<html><body><nav><a href='/'>Home</a></nav><main><p>{text}</p></main></body></html>".encode()
 
 
 # JSON Lines
@@ -392,124 +344,6 @@ def test_a_damaged_row_group_costs_its_rows_only_and_says_how_many(tmp_path):
     assert len(bad) == 1
     assert bad[0]["offset"] == 100
     assert bad[0]["reason"].startswith("damaged Parquet: 100 rows of row group 1 are lost")
-
-
-# WARC and WET
-
-
-@pytest.mark.parametrize("name", ["x.warc", "x.warc.gz"])
-def test_reads_the_main_content_of_html_responses(tmp_path, name):
-    content = (
-        warc("warcinfo", b"software: test")
-        + warc("request", b"GET / HTTP/1.1\r\n\r\n")
-        + warc("response", page(html("Grüße aus Köln"), more="Content-Language: de\r\n"), "http://example.org/1")
-        + warc("response", page(b"\x89PNG", "image/png"), "http://example.org/2")
-        + warc("response", page(html("gone"), status="404 Not Found"), "http://example.org/3")
-    )
-    good, bad = read_all(write(tmp_path, name, content))
-    assert len(good) == 1
-    assert good[0] == {
-        "text": "Grüße aus Köln",
-        "id": "urn:uuid:http://example.org/1",
-        "url": "http://example.org/1",
-        "date": "2024-01-02T03:04:05Z",
-        "licence": None,
-        "kind": None,
-        "extra": None,
-    }
-    assert [row["reason"] for row in bad] == ["not html: image/png", "HTTP status 404"]
-    assert content[bad[0]["offset"] :].startswith(
-        b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://example.org/2"
-    )
-
-
-@pytest.mark.parametrize(
-    ("body", "media"),
-    [
-        ("Grüße aus Köln".encode("latin-1"), "text/html; charset=iso-8859-1"),
-        ("<meta charset='windows-1252'>Grüße aus Köln".encode("cp1252"), "text/html; charset=utf-8"),
-        ("Grüße aus Köln".encode(), "text/html; charset=nonsense"),
-    ],
-)
-def test_decodes_pages_by_header_meta_tag_or_content(tmp_path, body, media):
-    path = write(tmp_path, "x.warc", warc("response", page(b"<html><body><p>" + body + b"</p></body></html>", media)))
-    assert [row["text"] for row in read_all(path)[0]] == ["Grüße aus Köln"]
-
-
-def test_undoes_the_content_encoding_of_a_response_within_the_limit(tmp_path):
-    small = page(gzip.compress(html("hello")), more="Content-Encoding: gzip\r\n")
-    bomb = page(gzip.compress(b"x" * (50 << 20)), more="Content-Encoding: gzip\r\n")
-    good, bad = read_all(
-        write(tmp_path, "x.warc", warc("response", small) + warc("response", bomb)), max_record_bytes=1 << 20
-    )
-    assert [row["text"] for row in good] == ["hello"]
-    assert [row["reason"] for row in bad] == [f"longer than {1 << 20} bytes"]
-
-
-@pytest.mark.parametrize("name", ["x.wet", "x.warc.wet.gz"])
-def test_reads_wet_conversions(tmp_path, name):
-    more = "WARC-Identified-Content-Language: deu\r\n"
-    content = (
-        warc("warcinfo", b"x") + warc("conversion", "Grüße\nzwei".encode(), more=more) + warc("conversion", b"\xff")
-    )
-    good, bad = read_all(write(tmp_path, name, content))
-    assert [(row["text"], row["extra"]) for row in good] == [
-        ("Grüße\nzwei", '{"WARC-Identified-Content-Language":"deu"}')
-    ]
-    assert [row["reason"] for row in bad] == ["not UTF-8: byte 0xff at 0"]
-
-
-def test_a_record_of_unknown_type_is_bad(tmp_path):
-    _, bad = read_all(write(tmp_path, "x.warc", warc("respXnse", page(html("hello")))))
-    assert [row["reason"] for row in bad] == ["unknown WARC-Type 'respXnse'"]
-
-
-GOOD = [warc("conversion", f"text {i}".encode(), f"http://example.org/{i}") for i in range(4)]
-
-
-@pytest.mark.parametrize(
-    ("middle", "reason"),
-    [
-        (b"rubbish " * 20000, "broken WARC header"),
-        (GOOD[1].replace(b"WARC/1.0", b"WARX/1.0"), "broken WARC header"),
-        (
-            warc("conversion", b"text 1").replace(b"Content-Length: ", b"Content-Length: x"),
-            "broken WARC header: Content-Length is 'x6'",
-        ),
-        (GOOD[1].replace(b"Content-Length", b"Content-Width"), "broken WARC header: Content-Length is ''"),
-        (warc("conversion", b"text 1", length=3), "Content-Length ends inside the record"),
-        (warc("conversion", b"text 1", length=9000), "truncated WARC record"),
-        (warc("conversion", b"text 1", length=60), "Content-Length ends inside the record"),
-    ],
-)
-def test_a_broken_record_costs_itself_only(tmp_path, middle, reason):
-    good, bad = read_all(write(tmp_path, "x.wet", GOOD[0] + middle + GOOD[2] + GOOD[3]))
-    assert [row["text"] for row in good] == ["text 0", "text 2", "text 3"]
-    assert len(bad) == 1
-    assert bad[0]["reason"].startswith(reason)
-    assert bad[0]["offset"] == len(GOOD[0])
-
-
-def test_a_damaged_gzip_member_costs_itself_only(tmp_path):
-    members = [bytearray(gzip.compress(record, mtime=0)) for record in GOOD]
-    members[1][-6] ^= 1  # its checksum
-    path = tmp_path / "x.warc.gz"
-    path.write_bytes(b"".join(members))
-    good, bad = read_all(path)
-    assert [row["text"] for row in good] == ["text 0", "text 2", "text 3"]
-    assert [row["reason"] for row in bad] == [f"damaged gzip near byte {len(members[0])} of the file"]
-
-
-def test_a_warc_cut_anywhere_keeps_its_whole_records_and_reports_the_cut(tmp_path):
-    for name in ("x.wet", "x.wet.gz"):
-        records = [gzip.compress(record, mtime=0) for record in GOOD[:2]] if name.endswith("gz") else GOOD[:2]
-        first, second = records
-        for cut in range(1, len(second) - (0 if name.endswith("gz") else 4), 5):
-            (tmp_path / name).write_bytes(first + second[:cut])
-            good, bad = read_all(tmp_path / name)
-            texts = [row["text"] for row in good]
-            assert texts[:1] == ["text 0"]
-            assert len(bad) == 1, (name, cut)
 
 
 # Names and contents
