@@ -5,7 +5,7 @@ alarm was and who let it pass with which reason is in the run's record and in th
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -94,10 +94,11 @@ class Watch:
         if raw.built and here.mode == "run" and not here.reached:
             self._found(params, _bad_sources(params, raw, here.store))
 
-    def gates(self, params: AlarmParams, gates: Iterable[Artifact]) -> None:
-        """A source that loses more than its share at one gate; that a reference is set aside is what was asked for."""
+    def gates(self, params: AlarmParams, gates: Iterable[Artifact], references: Collection[str] = ()) -> None:
+        """A source that loses more than its share at one gate; `references` are sources that are set aside, as asked for."""
         judging = [gate for gate in gates if gate.built and gate.stage != set_aside_references.name]
-        self._found(params, [alarm for gate in judging for alarm in _lost_sources(params, gate)])
+        alarms = [alarm for gate in judging for alarm in _lost_sources(params, gate)]
+        self._found(params, [alarm for alarm in alarms if alarm.subject not in references])
 
     def labels(self, params: AlarmParams, labels: Artifact) -> None:
         """A language whose share of the documents is not what it was in the last run."""

@@ -73,7 +73,7 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     language = run(identify_language, recipe.language, docs, language_model)
     wanted = (run(drop_empty, NoParams(), docs), run(want_languages, recipe.wanted, language))
     labels = run(count_labels, NoParams(), language)
-    watch.gates(recipe.alarms, wanted)
+    watch.gates(recipe.alarms, wanted, _references(recipe))
     watch.labels(recipe.alarms, labels)
     _tell_absent(recipe, labels)
     if recipe.measure_lines:
@@ -96,7 +96,7 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     lists = [adopt(one.file) for one in recipe.urls.lists]
     gates: tuple[Artifact, ...] = (
         *wanted,
-        *([run(set_aside_references, NoParams(), about)] if _has_references(recipe) else []),
+        *([run(set_aside_references, NoParams(), about)] if _references(recipe) else []),
         *([run(filter_urls, recipe.urls, about, *lists)] if lists else []),
         run(keep_sure, NoParams(), language, run(fit_language_floors, recipe.floors, language)),
         run(filter_text, recipe.text, docs, text, language, thresholds),
@@ -107,7 +107,7 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
         gates = (*gates, run(check_declared, recipe.contradiction, language, declared))
     keepers = run(choose_keepers, NoParams(), docs, clusters, where=gates)
     gates = (*gates, run(drop_duplicates, NoParams(), docs, keepers))
-    watch.gates(recipe.alarms, gates)
+    watch.gates(recipe.alarms, gates, _references(recipe))
     survivors = run(count_survivors, NoParams(), language, text, where=gates)
     watch.survivors(recipe.alarms, recipe.wanted.languages, labels, survivors)
     selected = run(select, NoParams(), about, language, where=gates)
@@ -123,8 +123,8 @@ def _tell_absent(recipe: Recipe, labels: Artifact) -> None:
         here.observer.notice(f"no document is in {', '.join(absent)}, which wanted, text.thresholds or floors.own name")
 
 
-def _has_references(recipe: Recipe) -> bool:
-    return any(source.role == "reference" for source in recipe.sources.values())
+def _references(recipe: Recipe) -> list[str]:
+    return [name for name, source in recipe.sources.items() if source.role == "reference"]
 
 
 def _score_with_model(recipe: Recipe, docs: Artifact, wanted: tuple[Artifact, ...]) -> None:

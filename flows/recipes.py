@@ -346,6 +346,10 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
     except (RecursionError, ValueError) as error:  # of depth, and of digits
         raise ValueError(f"--set {whole[:60]}...: {len(text):,} characters of JSON that cannot be read") from error
     _check_storable(values[key], whole)
+    if path[-1] == "lists":
+        values[key] = (
+            [_with_adopted_file(one, settings) for one in values[key]] if isinstance(values[key], list) else values[key]
+        )
     if path == ["text", "rules"]:
         values["thresholds"] = thresholds_of(values[key])
 
@@ -366,6 +370,13 @@ def _takes_a_file(path: Sequence[str], value: Any) -> bool:
     if isinstance(value, Mapping):
         return value.keys() == File.model_fields.keys()
     return len(path) == 1 and File in get_args(Recipe.model_fields[path[0]].annotation)
+
+
+def _with_adopted_file(entry: Any, settings: Settings) -> Any:
+    """An entry of a list of files, its file named by path or, as a recipe names it, by name and digest."""
+    if isinstance(entry, dict) and isinstance(entry.get("file"), str):
+        return {**entry, "file": _adopted("file", Path(entry["file"]), settings)}
+    return entry
 
 
 # How the files of a field begin: hours may lie between a run's start and the stage that opens one.

@@ -39,7 +39,7 @@ class CheckDeclaredParams(Params):
     )
 
 
-@measure(reads=["extra"], writes={"declared": DICTIONARY})
+@measure(reads=["extra"], writes={"declared": DICTIONARY}, version=2)
 def read_declared(rows: Rows, params: ReadDeclaredParams, model: Path) -> Columns:
     """Read which language a document's source declares: `pt-BR`, `por_Latn` and `por` are pt.
 
@@ -57,10 +57,16 @@ def check_declared(rows: Rows, params: CheckDeclaredParams) -> Rules:
     return {"declared_otherwise": at_most(_contradiction(rows), params.doubt)}
 
 
+_WITHDRAWN = {"in": "id", "iw": "he", "ji": "yi", "jw": "jv", "mo": "ro"}  # codes of ISO 639-1 that are still met
+
+
 def language_of(tag: str) -> str | None:
     """The language of a tag such as `en-GB`, `zh_TW`, `deu` or `eng_Latn`; None for anything else."""
     match = _TAG.fullmatch(tag.strip())
-    return parse_label(match[1].lower()).language if match else None
+    if not match:
+        return None
+    code = match[1].lower()
+    return parse_label(_WITHDRAWN.get(code, code)).language
 
 
 def _contradiction(rows: Rows) -> Floats:

@@ -50,7 +50,11 @@ uzb:uz ven:ve vie:vi vol:vo wln:wa wol:wo xho:xh yid:yi yor:yo zha:za zho:zh zul
 arb:ar cmn:zh pes:fa zsm:ms nob:no nb:no ekk:et lvs:lv swh:sw uzn:uz azj:az khk:mn plt:mg als:sq kmr:ku ydd:yi npi:ne
 ory:or pbt:ps gaz:om ayr:ay fil:tl gug:gn
 """
-_ALPHA_2 = dict(pair.split(":") for pair in _ALPHA_2_TEXT.split())
+_OTHER_CODES_TEXT = """
+alb:sq arm:hy baq:eu bur:my chi:zh cze:cs dut:nl fre:fr geo:ka ger:de gre:el ice:is mac:mk mao:mi may:ms per:fa rum:ro slo:sk
+tib:bo wel:cy
+"""  # ISO 639-2's bibliographic codes, which libraries and subtitles use
+_ALPHA_2 = dict(pair.split(":") for pair in f"{_ALPHA_2_TEXT} {_OTHER_CODES_TEXT}".split())
 _WIKIPEDIA = frozenset(
     {"als"}
 )  # lid.176's labels are Wikipedia's: there `als` is Alemannic, in ISO 639-3 Tosk Albanian

@@ -35,7 +35,19 @@ def checked(declared, language, confidence, runner_up=None, runner_up_confidence
 
 @pytest.mark.parametrize(
     ("tag", "language"),
-    [("en-GB", "en"), ("zh_TW", "zh"), ("deu", "de"), ("eng_Latn", "en"), (" PT ", "pt"), ("German", None), ("", None)],
+    [
+        ("en-GB", "en"),
+        ("zh_TW", "zh"),
+        ("deu", "de"),
+        ("eng_Latn", "en"),
+        ("ger", "de"),
+        ("CHI", "zh"),
+        ("iw", "he"),
+        ("in", "id"),
+        (" PT ", "pt"),
+        ("German", None),
+        ("", None),
+    ],
 )
 def test_a_tag_names_its_language_whatever_its_form(tag, language):
     assert language_of(tag) == language

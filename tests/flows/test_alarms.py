@@ -58,6 +58,24 @@ def test_a_source_of_which_most_records_are_no_documents_stops_the_run_at_once(p
     assert code == 0, said
 
 
+def test_a_reference_may_fail_the_rules_that_it_is_not_judged_by(polylm, tmp_path):
+    """Short ones are none the worse as references: what they lose is nobody's."""
+    web = write_jsonl(tmp_path / "web.jsonl", [record for record in third_records() if record["lang_declared"] == "en"])
+    short = [{"text": f"One sentence is not a document, number {n}."} for n in range(150)]
+    clean = write_jsonl(tmp_path / "clean.jsonl", short)
+    line = ("run", "corpus", "--source", f"web={web}", "--source", f"clean={clean}", "--store", tmp_path / "store")
+    changes = (
+        "sources.clean.role=reference",
+        'wanted.languages=["en"]',
+        "text.rules=gopher",
+        "alarms.max_source_loss=0.99",
+    )
+    options = [word for change in changes for word in ("--set", change)]
+    code, _, said = polylm(*line, *options, "--no-prefect", "--workers", 0)
+    assert code == 0, said
+    assert "150" in next(text for text in said.splitlines() if text.startswith("set_aside_references"))
+
+
 def test_a_source_with_few_documents_is_not_watched(polylm, third, third_copy):
     code, _, said = polylm(*words(third, third_copy, "--set", "alarms.min_documents=10000"))
     assert code == 0, said

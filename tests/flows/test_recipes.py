@@ -1,5 +1,6 @@
 """Recipes: whole, told apart from their options, and refused in one line where something is wrong."""
 
+import json
 import re
 
 import pytest
@@ -129,6 +130,18 @@ def test_a_model_whose_old_place_is_gone_is_taken_from_the_new_one(tmp_path):
         adopted = resolve("sample", changes=[f"language_model={tmp_path / place / 'own.bin'}"], settings=settings)
         assert (settings.models / adopted.language_model.name).read_bytes() == FASTTEXT
         (tmp_path / place / "own.bin").unlink()
+
+
+def test_the_files_of_a_list_are_set_by_their_paths_too(tmp_path):
+    (tmp_path / "words.txt").write_text("fie")
+    settings = Settings(models=tmp_path / "models")
+    change = json.dumps([{"language": "sv", "file": str(tmp_path / "words.txt")}])
+    [one] = resolve("sample", changes=[f"toxicity.lists={change}"], settings=settings).toxicity.lists
+    assert (settings.models / one.file.name).read_text() == "fie"
+    named = json.dumps([{"language": "sv", "file": one.file.model_dump()}])
+    assert resolve("sample", changes=[f"toxicity.lists={named}"], settings=settings).toxicity.lists == (one,)
+    with pytest.raises(ValueError, match=r"nowhere\.txt is no file"):
+        resolve("sample", changes=['toxicity.lists=[{"language": "sv", "file": "nowhere.txt"}]'], settings=settings)
 
 
 def test_a_file_of_another_kind_is_refused_before_anything_runs(tmp_path):
