@@ -158,7 +158,7 @@ def test_a_damaged_manifest_is_written_again_by_the_next_run(store):
     path.write_bytes(path.read_bytes().replace(b'"rows": 5', b'"rows": 6', 1))
     assert read_json(path) is None
     [damage] = damaged(store.root).damage
-    assert damage.remedy.startswith("the next `polylm run toys`")
+    assert damage.remedy.startswith(f"the next `polylm run toys --store {store.root}`")
     toy_run(store.root)
     assert read_json(path) == told
     assert damaged(store.root).damage == ()
@@ -170,11 +170,11 @@ def test_damage_names_file_and_stage_and_the_run_that_makes_it_again(store):
     latest = max((store.root / "runs").glob("*.json")).stem
     [damage] = damaged(store.root).damage
     assert (damage.path, damage.stage) == (str(path.relative_to(store.root)), "count")
-    assert damage.remedy == f"delete it, then `polylm run toys` (the run {latest}) makes it again"
+    assert damage.remedy == f"delete it, then `polylm run toys --store {store.root}` (the run {latest}) makes it again"
     path.unlink()
     [damage] = damaged(store.root).damage
     assert str(damage).startswith(f"count: {path.relative_to(store.root)} (toy.")
-    assert "is gone: `polylm run toys`" in str(damage)
+    assert f"is gone: `polylm run toys --store {store.root}`" in str(damage)
     toy_run(store.root)
     assert damaged(store.root).damage == ()
 
@@ -183,7 +183,9 @@ def test_a_damaged_folder_is_deleted_whole(store):
     folder = next((store.root / "folders" / "write_model").iterdir())
     (folder / "bands.txt").write_text("other")
     [damage] = damaged(store.root).damage
-    assert damage.remedy.startswith(f"delete {folder.relative_to(store.root)}, then `polylm run toys`")
+    assert damage.remedy.startswith(
+        f"delete {folder.relative_to(store.root)}, then `polylm run toys --store {store.root}`"
+    )
 
 
 def test_what_a_job_reads_by_path_is_read_whole_first(store):
