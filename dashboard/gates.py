@@ -6,7 +6,9 @@ rows = build.Shown.of(job.parts[0], here.store).for_gate()
 rules = job.stage(rows, job.params.model_copy(update=moved), *extras_of(job))  # what a slider asks
 """
 
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,6 +19,7 @@ from polylm.dashboard.store_reading import Manifest
 from polylm.tasks import build
 from polylm.tasks.build import Job, PartInput
 from polylm.tasks.maintenance.run_records import Entry
+from polylm.tasks.run import File
 from polylm.tasks.stage import DOC, Params, Stage, all_stages
 from polylm.tasks.store import StoreError
 
@@ -51,7 +54,8 @@ def gate_jobs(here: Queries, of: Entry | str) -> list[Job]:
     assert stage.kind == "gate", f"{manifest.stage} is no gate"
     reads = _reads(here, manifest)
     columns = _columns(here, stage, [read for read in reads if read.shape == "rows"])
-    extras = tuple(_extra(here, read) for read in reads if read.shape != "rows")
+    tables = [_extra(here, read) for read in reads if read.shape != "rows"]
+    extras = (*tables, *(("file", path) for path in _adopted(here, manifest)))
     numbered = DOC in stage.reads
     jobs = []
     for index, part in enumerate(manifest.parts):
@@ -96,6 +100,27 @@ def _columns(here: Queries, stage: Stage, reads: list[Manifest]) -> list[tuple[M
     for name in wanted:
         taken.setdefault(holders[name].ref, []).append(name)
     return [(read, tuple(taken[read.ref])) for read in reads if read.ref in taken]
+
+
+def _adopted(here: Queries, made: Manifest) -> list[Path]:
+    """The files from outside that a gate was given, such as lists of addresses; StoreError where one is no longer there."""
+    named = {file["sha256"]: str(file["name"]) for file in _files_in(made.params)}
+    paths = []
+    for ref in (ref for ref in made.reads if ref.startswith("adopt/")):
+        sha256 = next((one for one in named if one.startswith(ref.partition("/")[2])), "")
+        path = here.settings.models / named.get(sha256, "")
+        if not sha256 or not path.is_file() or here.store.input_digest(path) != sha256:
+            raise StoreError(f"{made.ref} cannot be asked again: {named.get(sha256, ref)} is not what it was given")
+        paths.append(path)
+    return paths
+
+
+def _files_in(params: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(params, dict) and params.keys() == File.model_fields.keys():
+        yield params
+    elif isinstance(params, dict | list):
+        for value in params.values() if isinstance(params, dict) else params:
+            yield from _files_in(value)
 
 
 def _extra(here: Queries, manifest: Manifest) -> Any:

@@ -96,9 +96,17 @@ def configs() -> dict[str, str]:
 
 
 def table(names: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """The thresholds of some sets together by language: of a rule that several have, the strictest."""
+    """The thresholds of some sets together by language: of a rule that several have, the strictest.
+
+    What a set derives for a language is left out there: what stands for all others would keep it from being derived.
+    """
     known = list(dict.fromkeys(language for name in names for language in languages(name)))
-    return {language: _strictest([rule_set(name, language) for name in names]) for language in [*known, OTHERS]}
+    stated = {language: [name for name in names if not _derives(name, language)] for language in known}
+    return {of: _strictest([rule_set(name, of) for name in sets]) for of, sets in [*stated.items(), (OTHERS, names)]}
+
+
+def _derives(name: str, language: str) -> bool:
+    return name in DERIVING and language not in languages(name)
 
 
 def rules_of(names: Sequence[str]) -> list[str]:

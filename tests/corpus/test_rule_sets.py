@@ -134,6 +134,15 @@ def test_of_a_rule_that_several_sets_have_the_strictest_threshold_counts():
     assert table(["fineweb2", "gopher"]) == both
 
 
+def test_a_second_set_does_not_keep_a_language_from_its_derived_thresholds():
+    """ROOTS has thresholds for Hindi, and ours none: those of ours are derived, whichever sets stand beside it."""
+    both = TextParams(rules="polylm,roots")
+    assert both.thresholds["hi"] == TextParams(rules="roots").thresholds["hi"]
+    assert both.thresholds["*"].keys() > both.thresholds["hi"].keys()
+    assert "top_2_gram" in both.thresholds["de"], "published: not derived"
+    assert not table(["roots", "paper"])["en"].keys() & table(["paper"])["*"].keys() - table(["roots"])["*"].keys()
+
+
 def test_no_set_hides_what_another_says():
     text = GOOD.replace(". ", "...\n") + f"\n{LINE}" * 30 + "\nAnd { here } it ends."
     alone = {name: verdicts([text], TextParams(rules=(name,)))[0] for name in ("polylm", "c4", "roots", "paper")}

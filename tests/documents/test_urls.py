@@ -5,6 +5,8 @@ import pyarrow as pa
 import pytest
 from samples import write_jsonl
 
+from polylm.dashboard.gates import gate_jobs
+from polylm.dashboard.queries import Queries
 from polylm.tasks.documents.clean import CleanParams, clean
 from polylm.tasks.documents.ingest import IngestParams, ingest
 from polylm.tasks.documents.sources import Source, Sources
@@ -13,6 +15,8 @@ from polylm.tasks.keys import file_digest
 from polylm.tasks.rules import judge
 from polylm.tasks.run import File, adopt, run, session
 from polylm.tasks.settings import Settings
+from polylm.tasks.store import StoreError
+from polylm.tasks.why import why
 
 
 def rules_of(urls, *lists):
@@ -146,3 +150,11 @@ def test_an_opt_out_works_backwards_and_only_its_gate_is_made_again(tmp_path):
     assert first["filter_urls"][0] == {}
     assert second["filter_urls"][0] == {"opted_out": 20}
     assert [stage for stage, (_, built) in second.items() if built] == ["filter_urls"]
+    here = Queries(Settings(store=tmp_path / "store", models=tmp_path))
+    gate = here.entry(here.run(max((tmp_path / "store" / "runs").iterdir()).stem), "filter_urls")
+    [job] = gate_jobs(here, gate)
+    asked = [why([job], row, here.store)[0].verdict == "broken" for row in range(60)]
+    assert asked == [reason is not None for reason in here.part(gate)["rejected_because"].to_pylist()]
+    (tmp_path / "june").write_text("")
+    with pytest.raises(StoreError, match="june is not what it was given"):
+        gate_jobs(here, gate)
