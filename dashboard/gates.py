@@ -104,13 +104,13 @@ def _columns(here: Queries, stage: Stage, reads: list[Manifest]) -> list[tuple[M
 
 def _adopted(here: Queries, made: Manifest) -> list[Path]:
     """The files from outside that a gate was given, such as lists of addresses; StoreError where one is no longer there."""
-    named = {file["sha256"]: str(file["name"]) for file in _files_in(made.params)}
+    if not any(ref.startswith("adopt/") for ref in made.reads):
+        return []
     paths = []
-    for ref in (ref for ref in made.reads if ref.startswith("adopt/")):
-        sha256 = next((one for one in named if one.startswith(ref.partition("/")[2])), "")
-        path = here.settings.models / named.get(sha256, "")
-        if not sha256 or not path.is_file() or here.store.input_digest(path) != sha256:
-            raise StoreError(f"{made.ref} cannot be asked again: {named.get(sha256, ref)} is not what it was given")
+    for file in _files_in(made.params):  # in the order in which the flow gives them
+        path = here.settings.models / str(file["name"])
+        if not path.is_file() or here.store.input_digest(path) != file["sha256"]:
+            raise StoreError(f"{made.ref} cannot be asked again: {file['name']} is not what it was given")
         paths.append(path)
     return paths
 
