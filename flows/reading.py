@@ -150,24 +150,25 @@ def chosen_run(store: Path, run_id: str | None) -> Run:
 
 
 def export_to(settings: Settings, what: str, folder: Path) -> str:
-    """Write the corpus (kept documents as Parquet), the tokenizer or the model of the latest run to a new folder."""
+    """Write the corpus (kept documents as Parquet), the tokenizer or the model of the latest run that has one to a new folder."""
     if folder.exists() and (not folder.is_dir() or any(path.name != UNFINISHED for path in folder.iterdir())):
         raise StoreError(f"{folder} is not an empty folder: give a new one")
-    if what not in ("corpus", "tokenizer", "model"):
+    if (stage := {"corpus": "select", "tokenizer": "train_tokenizer", "model": "export"}.get(what)) is None:
         raise StoreError(f"export {what}: expected corpus, tokenizer or model")
-    with replayed(settings) as here:
+    made = [run.id for run in runs_of(settings.store) if run.artifact(stage)]
+    with replayed(settings, made[-1] if made else None) as here:
         if what == "corpus":
-            return f"{_whole(folder, lambda unfinished: _export_corpus(here, unfinished)):,} documents in {folder}"
-        stage = {"tokenizer": "train_tokenizer", "model": "export"}[what]
+            rows = _whole(folder, lambda unfinished: _export_corpus(here, unfinished))
+            return f"{rows:,} documents of the run {here.record['replays']} in {folder}"
         artifact = here.artifacts.get(stage)
         if artifact is None or not artifact.built:
-            raise StoreError(f"the latest run has no {what} yet: `polylm run` builds it")
+            raise StoreError(f"this store has no {what} yet: `polylm run` builds it")
         source = here.store.folder_path(stage, str(artifact.parts[0].key))
         if problems := folder_problems(source):
             raise StoreError(problems[0])
         ignored = shutil.ignore_patterns(MANIFEST, "logs")
         _whole(folder, lambda unfinished: shutil.copytree(source, unfinished, ignore=ignored, dirs_exist_ok=True))
-    return f"{what} of {stage}/{artifact.key[:16]} in {folder}"
+    return f"{what} of the run {here.record['replays']} ({stage}/{artifact.key[:16]}) in {folder}"
 
 
 def _whole(folder: Path, write: Callable[[Path], T]) -> T:
@@ -190,7 +191,7 @@ def _export_corpus(here: Session, folder: Path) -> int:
     """Selected documents, one Parquet file a part that has any, with language, cell, weight and split."""
     selected = here.artifacts.get("select")
     if selected is None or not selected.built:
-        raise StoreError("the latest run has no corpus yet: `polylm run` builds it")
+        raise StoreError("this store has no corpus yet: `polylm run` builds it")
     rows = 0
     for index, part in enumerate(selected.parts):
         tables = [

@@ -137,6 +137,12 @@ def test_the_only_run_being_damaged_is_said(finished, tmp_path):
         explain(Settings(store=store, workers=0), "x.0.0", None)
 
 
+def test_an_export_is_of_the_latest_run_that_has_what_is_asked_for(finished, lines, tmp_path):
+    (latest,) = (run.id for run in runs_of(finished)[-1:])
+    start("corpus", Settings(store=finished, workers=0), sources=[f"x={finished.parent / 'few.jsonl'}"], until="clean")
+    assert f"of the run {latest} in" in export_to(Settings(store=finished, workers=0), "corpus", tmp_path / "out")
+
+
 class Listener(Observer):
     def __init__(self):
         self.heard = []

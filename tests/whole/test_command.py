@@ -69,7 +69,7 @@ def test_the_corpus_of_the_selected_documents_is_exported(whole, tmp_path):
     rows = sum(pq.read_metadata(path).num_rows for path in (tmp_path / "corpus").glob("*.parquet"))
     weights = whole.table("select")["weight"]
     assert rows == len(weights) - weights.null_count
-    assert said.startswith(f"{rows} documents in ")
+    assert said.startswith(f"{rows} documents of the run ")
 
 
 def test_the_tokenizer_is_exported_as_it_was_trained(whole, tmp_path):
