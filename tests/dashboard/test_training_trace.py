@@ -15,7 +15,7 @@ from polylm.tasks import keys
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import read_json, write_json
 from polylm.tasks.tokens.curriculum import planned_rows
-from polylm.tasks.training.train import TrainParams
+from polylm.tasks.training.train import TrainParams, pretrain
 
 STEPS, BATCH = 20, 4
 CURRICULUM = (
@@ -41,7 +41,14 @@ def trained(third, third_copy):
     for segment in ("one", "two"):
         params = TrainParams(segment=segment, steps=STEPS, batch=BATCH).model_dump(mode="json")
         key = keys.digest(segment)
-        manifest = {"stage": "pretrain", "shape": "folder", "sources": [], "params": params, "version": 1, "parts": []}
+        manifest = {
+            "stage": "pretrain",
+            "shape": "folder",
+            "sources": [],
+            "params": params,
+            "version": pretrain.version,
+            "parts": [],
+        }
         (third_copy / "artifacts" / "pretrain").mkdir(exist_ok=True)
         write_json(third_copy / "artifacts" / "pretrain" / f"{key}.json", manifest | {"reads": reads})
         entry = {"stage": "pretrain", "jobs": 1, "reused": 0, "built": 1, "seconds": 1.0, "rows": 0, "reasons": {}}

@@ -23,6 +23,7 @@ def generate(tmp_path, scripted):
     def generating(job="en", *, faults=None, place="shared", **params):
         (tmp_path / place).mkdir(exist_ok=True)
         work = Workspace(tmp_path / "out", tmp_path / "scratch", tmp_path / place)
+        work.scratch.mkdir(exist_ok=True)
         with scripted.ScriptedServer(faults=faults) as server:
             fields = {"server": server.base_url, "model": "scripted", "max_requests": REQUESTS, "languages": (job,)}
             given = GenerateParams(**(fields | params))

@@ -87,14 +87,14 @@ def test_the_tokenizer_is_exported_as_it_was_trained(whole, tmp_path):
 def test_a_folder_that_is_not_empty_is_refused(whole, tmp_path):
     (tmp_path / "mine.txt").write_text("keep me")
     for what in ("corpus", "tokenizer", "model"):
-        with pytest.raises(ValueError, match=r"is not empty: give a new folder"):
+        with pytest.raises(ValueError, match=r"is not an empty folder: give a new one"):
             export_to(whole.settings, what, tmp_path)
     done = subprocess.run(
         command("export", "model", tmp_path, "--store", whole.store),
         env=environment(), capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"polylm: {tmp_path} is not empty: give a new folder\n"
+    assert done.stderr == f"polylm: {tmp_path} is not an empty folder: give a new one\n"
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

@@ -80,6 +80,7 @@ def test_a_server_that_goes_away_is_named_and_answers_given_are_not_asked_again(
     assert f"at {server.base_url}: " in last
     assert last.endswith(
         "Start it or name another base URL; answers given so far are in the journal and are not asked for again"
+        "; the same command goes on from here"
     )
     assert "Traceback" not in done.stderr
     with scripted.ScriptedServer() as another:
