@@ -32,7 +32,8 @@ from polylm.tasks.documents.clean import CleanParams, clean
 from polylm.tasks.documents.ingest import IngestParams, ingest
 from polylm.tasks.documents.readers import read, split
 from polylm.tasks.documents.sources import Source, Sources
-from polylm.tasks.run import run, session
+from polylm.tasks.run import run
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 import json, pyarrow as pa
 what, path, out, params = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])

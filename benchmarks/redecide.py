@@ -22,11 +22,11 @@ import pyarrow as pa
 
 from polylm.flows.alarms import Watch
 from polylm.flows.everything import build_everything, start
-from polylm.flows.recipes import resolve
+from polylm.flows.recipe_options import resolve
 from polylm.tasks import build
 from polylm.tasks.build import Done, Job
 from polylm.tasks.pool import Pool
-from polylm.tasks.run import session
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import Record, Store, read_columns
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from polylm.flows.history import Counts, artifact_of, previous_run, read_counts
 from polylm.tasks import keys
 from polylm.tasks.corpus.reference import set_aside_references
-from polylm.tasks.run import Session, current
+from polylm.tasks.session import Session, current
 from polylm.tasks.stage import Field, Params
 from polylm.tasks.store import Artifact, Store, read_json
 

@@ -33,7 +33,8 @@ from polylm.tasks.documents.clean import clean, drop_empty
 from polylm.tasks.documents.ingest import ingest
 from polylm.tasks.documents.sources import Sources
 from polylm.tasks.documents.urls import filter_urls
-from polylm.tasks.run import StageReport, adopt, current, flow, run
+from polylm.tasks.run import adopt, run
+from polylm.tasks.session import StageReport, current, flow
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import Artifact
 

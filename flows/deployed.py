@@ -26,13 +26,13 @@ from polylm.flows.alarms import AlarmsRaised, Watch
 from polylm.flows.everything import start
 from polylm.flows.lifeline import end_with_named_parent
 from polylm.flows.prefect_artifacts import PrefectObserver, publish_funnel
+from polylm.flows.prefect_runs import EXPECTED, PrefectOrchestrator, boxed, unbox
 from polylm.flows.prefect_server import watched
 from polylm.flows.progress import Lines
 from polylm.flows.recipes import Recipe
 from polylm.tasks.build import Job
 from polylm.tasks.maintenance.run_records import read_run, run_paths
-from polylm.tasks.prefect_runs import EXPECTED, PrefectOrchestrator, boxed, unbox
-from polylm.tasks.run import Observer, Session, current, was_told_to_end
+from polylm.tasks.session import Observer, Session, current, was_told_to_end
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Stage, all_stages
 from polylm.tasks.store import read_json, write_json

@@ -7,7 +7,8 @@ from polylm.tasks.evaluation.byte_models import train_byte_models
 from polylm.tasks.evaluation.evaluate import evaluate
 from polylm.tasks.evaluation.samples import write_samples
 from polylm.tasks.evaluation.table import report_evaluation, tabulate
-from polylm.tasks.run import adopt, flow, run
+from polylm.tasks.run import adopt, run
+from polylm.tasks.session import flow
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import Artifact
 from polylm.tasks.training.export import count_shares, export

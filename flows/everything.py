@@ -9,9 +9,10 @@ from polylm.flows.corpus import build_corpus
 from polylm.flows.evaluation import export_and_evaluate
 from polylm.flows.history import describe_new, previous_run, whats_new
 from polylm.flows.instructions import build_instructions
-from polylm.flows.recipes import Recipe, resolve
+from polylm.flows.recipe_options import resolve
+from polylm.flows.recipes import Recipe
 from polylm.flows.training import build_tokens, train_base, tune
-from polylm.tasks.run import Observer, Orchestrator, Session, session
+from polylm.tasks.session import Observer, Orchestrator, Session, session
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Stage, all_stages
 

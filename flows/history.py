@@ -3,7 +3,7 @@
 from typing import Any
 
 from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
-from polylm.tasks.run import Session
+from polylm.tasks.session import Session
 from polylm.tasks.store import Artifact, Store, StoreError, read_columns
 
 Counts = dict[str, int]

@@ -3,7 +3,8 @@
 from polylm.flows.recipes import Recipe
 from polylm.tasks.instructions.generate import generate_instructions
 from polylm.tasks.instructions.pack import pack_instructions
-from polylm.tasks.run import adopt, flow, run
+from polylm.tasks.run import adopt, run
+from polylm.tasks.session import flow
 from polylm.tasks.store import Artifact
 
 

@@ -6,9 +6,9 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 
+from polylm.flows.prefect_runs import unless_away
 from polylm.tasks.build import Done, Failure, Job
-from polylm.tasks.prefect_runs import unless_away
-from polylm.tasks.run import Observer, StageReport, current
+from polylm.tasks.session import Observer, StageReport, current
 from polylm.tasks.stage import Progress, Stage
 
 PROGRESS_SECONDS = 10.0  # at most one update of a stage's progress in this time

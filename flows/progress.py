@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from polylm.tasks.build import Done, Failure
-from polylm.tasks.run import Observer, StageReport
+from polylm.tasks.session import Observer, StageReport
 from polylm.tasks.stage import Progress
 
 

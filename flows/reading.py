@@ -21,7 +21,7 @@ from polylm.flows.recipes import Recipe
 from polylm.tasks import keys
 from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.verify import folder_problems
-from polylm.tasks.run import Observer, Session, session
+from polylm.tasks.session import Observer, Session, session
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import (
     MANIFEST,

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from polylm.flows.corpus import Corpus
 from polylm.flows.recipes import Recipe
-from polylm.tasks.run import flow, run
+from polylm.tasks.run import run
+from polylm.tasks.session import flow
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import Artifact
 from polylm.tasks.tokens.curriculum import plan_curriculum

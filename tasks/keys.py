@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 MACHINERY = frozenset(
     f"polylm.tasks.{name}"
-    for name in ("stage", "rules", "keys", "store", "build", "pool", "run", "why", "settings", "prefect_runs")
+    for name in ("stage", "rules", "keys", "store", "build", "pool", "run", "session", "why", "settings")
 )
 PARTS_A_SOURCE = 1 << 24
 ROWS_A_PART = 1 << 24

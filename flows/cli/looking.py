@@ -22,7 +22,7 @@ def recipes(*, json: Json = False) -> None:
 @app.command
 def recipe(name: RecipeName, *, source: Sources = None, set: Changes = None, json: Json = False) -> None:
     """Show every value of a recipe, with where it comes from."""
-    from polylm.flows.recipes import origins
+    from polylm.flows.recipe_options import origins
 
     rows = origins(name, source or [], set or [])
     if json:

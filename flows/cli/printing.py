@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polylm.tasks.maintenance.run_records import Run
-    from polylm.tasks.run import StageReport
+    from polylm.tasks.session import StageReport
 
 
 def print_json(value: Any) -> None:

@@ -25,7 +25,7 @@ from polylm.flows.cli.printing import as_values, kept_table, plan_line, print_js
 
 if TYPE_CHECKING:
     from polylm.flows.alarms import Watch
-    from polylm.tasks.run import Session
+    from polylm.tasks.session import Session
     from polylm.tasks.settings import Settings
 
 
@@ -151,7 +151,7 @@ def _run_in_prefect(
     name: str, settings: "Settings", request: dict[str, list[str]], until: str | None, on_alarm: str | None
 ) -> "Session":
     from polylm.flows.progress import shown
-    from polylm.flows.recipes import resolve
+    from polylm.flows.recipe_options import resolve
     from polylm.tasks.store import Store
 
     resolve(name, request["sources"], request["changes"], settings)  # a mistake is told before a server starts

@@ -12,7 +12,7 @@ from typing import Any
 from polylm.tasks import build
 from polylm.tasks.build import Failure, Job
 from polylm.tasks.maintenance.verify import Damage, Verified
-from polylm.tasks.run import Observer, Session
+from polylm.tasks.session import Observer, Session
 from polylm.tasks.stage import Stage
 from polylm.tasks.store import Record, StoreError
 

@@ -29,7 +29,8 @@ from polylm.tasks.documents.clean import CleanParams, clean
 from polylm.tasks.documents.ingest import IngestParams, ingest
 from polylm.tasks.documents.sources import Source, Sources
 from polylm.tasks.evaluation.languages import held_out_texts
-from polylm.tasks.run import File, adopt, run, session
+from polylm.tasks.run import File, adopt, run
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import read_columns

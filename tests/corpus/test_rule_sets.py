@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import swedish
 
-from polylm.flows.recipes import resolve
+from polylm.flows.recipe_options import resolve
 from polylm.tasks.corpus.rule_sets import SETS, languages, rule_set, rules_of, table
 from polylm.tasks.corpus.text import JUDGED, StatisticsParams, TextParams, filter_text, measure_text
 from polylm.tasks.corpus.text_rules import RULES

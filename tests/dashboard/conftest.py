@@ -7,7 +7,7 @@ from fastapi.testclient import TestClient
 from toy_stages import Piece, toy_flow
 
 from polylm.dashboard.app import create_app
-from polylm.tasks.run import session
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 
 

@@ -23,7 +23,7 @@ from polylm.dashboard.training_trace import packed_rows
 from polylm.dashboard.word_diff import word_diff
 from polylm.flows.everything import start
 from polylm.flows.reading import explain
-from polylm.flows.recipes import resolve
+from polylm.flows.recipe_options import resolve
 from polylm.kernels import clean_text
 from polylm.tasks.documents.clean import CleanParams
 from polylm.tasks.settings import Settings

@@ -3,7 +3,7 @@
 import shlex
 
 from polylm.dashboard.recipe_fields import changed, command_line, field_of, leaves, set_words
-from polylm.flows.recipes import resolve
+from polylm.flows.recipe_options import resolve
 
 
 def made(here, run, stage):

@@ -24,8 +24,9 @@ from polylm.tasks.documents.clean import CleanParams, clean, drop_empty
 from polylm.tasks.documents.ingest import IngestParams, ingest
 from polylm.tasks.documents.masks import KINDS
 from polylm.tasks.documents.sources import Source, Sources
-from polylm.tasks.run import File, adopt, session
+from polylm.tasks.run import File, adopt
 from polylm.tasks.run import run as run_stage
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, Workspace
 

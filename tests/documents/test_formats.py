@@ -15,7 +15,8 @@ from polylm.tasks.documents.readers import Range, detect, read, split
 from polylm.tasks.documents.readers.parallel import PAGE_PAIRS
 from polylm.tasks.documents.readers.wikipedia import plain_text
 from polylm.tasks.documents.sources import Source, Sources
-from polylm.tasks.run import run, session
+from polylm.tasks.run import run
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, read_columns
 from polylm.tasks.tokens.pairs import PairParams, cut_pairs

@@ -13,7 +13,8 @@ from polylm.tasks.documents.sources import Source, Sources
 from polylm.tasks.documents.urls import UrlList, UrlParams, filter_urls
 from polylm.tasks.keys import file_digest
 from polylm.tasks.rules import judge
-from polylm.tasks.run import File, adopt, run, session
+from polylm.tasks.run import File, adopt, run
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError
 from polylm.tasks.why import why

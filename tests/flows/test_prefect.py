@@ -27,9 +27,10 @@ from toy_stages import Piece, Pieces, ReadParams, read
 
 from polylm.flows.deployed import RunLog, drain
 from polylm.flows.prefect_artifacts import PrefectObserver
+from polylm.flows.prefect_runs import PrefectOrchestrator, boxed
 from polylm.flows.prefect_server import OFFLINE, prefect_server
-from polylm.tasks.prefect_runs import PrefectOrchestrator, boxed
-from polylm.tasks.run import StageFailed, run, session
+from polylm.tasks.run import StageFailed, run
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import read_columns
 

@@ -13,7 +13,8 @@ import toy_stages as toys
 from samples import environment
 
 from polylm.flows.progress import Lines
-from polylm.tasks.run import run, session
+from polylm.tasks.run import run
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, Progress, Workspace
 

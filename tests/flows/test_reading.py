@@ -9,7 +9,7 @@ from samples import DOCUMENTS, MODEL
 from polylm.flows.everything import start
 from polylm.flows.reading import explain, export_to, first_rows, runs_of
 from polylm.tasks.maintenance.verify import damaged
-from polylm.tasks.run import Observer
+from polylm.tasks.session import Observer
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError
 

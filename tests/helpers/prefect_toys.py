@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from polylm.model import launch
 from polylm.tasks.rules import at_most
-from polylm.tasks.run import Artifact, flow, run
+from polylm.tasks.run import Artifact, run
+from polylm.tasks.session import flow
 from polylm.tasks.stage import Columns, Corpus, NoParams, Rows, Workspace, files, gate, measure
 
 OWN_TRIES = 4  # of a per-part job within one attempt of its stage: `tasks.pool.RETRY_DELAYS` and the first

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from polylm.tasks.rules import at_least, lookup, one_of
-from polylm.tasks.run import flow, run
+from polylm.tasks.run import run
+from polylm.tasks.session import flow
 from polylm.tasks.stage import Field, NoParams, Params, files, gate, measure
 
 TEXTS = (

@@ -25,7 +25,8 @@ from polylm.tasks.maintenance.lock import InUse, alone
 from polylm.tasks.maintenance.needs import Policy
 from polylm.tasks.maintenance.report import garbage
 from polylm.tasks.maintenance.verify import damaged
-from polylm.tasks.run import Observer, run, session
+from polylm.tasks.run import run
+from polylm.tasks.session import Observer, session
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, files
 from polylm.tasks.store import Store, StoreError, read_json, write_json

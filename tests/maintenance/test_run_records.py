@@ -14,7 +14,7 @@ from polylm.tasks.maintenance.needs import Needs, Policy
 from polylm.tasks.maintenance.processes import is_alive
 from polylm.tasks.maintenance.run_records import read_run, read_runs
 from polylm.tasks.maintenance.verify import damaged
-from polylm.tasks.run import session
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError, read_json, write_json
 

@@ -18,7 +18,8 @@ from polylm.tasks.maintenance.gc import collect
 from polylm.tasks.maintenance.needs import Policy
 from polylm.tasks.maintenance.recompute import Sample, parse_share, recomputed
 from polylm.tasks.maintenance.verify import damaged, whole
-from polylm.tasks.run import StageFailed, run, session
+from polylm.tasks.run import StageFailed, run
+from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, measure
 from polylm.tasks.store import MANIFEST, Store, StoreError, read_columns, read_json, read_record, write_json

@@ -22,7 +22,8 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
-from polylm.tasks.run import StageFailed, current
+from polylm.tasks.run import StageFailed
+from polylm.tasks.session import current
 from polylm.tasks.stage import Stage
 from polylm.tasks.store import Artifact
 
@@ -51,7 +52,7 @@ class Box:
 
 
 class PrefectOrchestrator:
-    """Wraps each stage in a task and each flow function in a sub-flow (`tasks.run.Orchestrator`)."""
+    """Wraps each stage in a task and each flow function in a sub-flow (`tasks.session.Orchestrator`)."""
 
     def __init__(self, retry_delays: Sequence[float] = RETRY_DELAYS) -> None:
         self.retry_delays = list(retry_delays)
