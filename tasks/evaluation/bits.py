@@ -5,47 +5,48 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polylm.tasks.evaluation.languages import held_out_texts, spread
+from polylm.tasks.evaluation.errors import by_item, with_error
+from polylm.tasks.evaluation.languages import Paragraph, held_out_paragraphs, spread
 from polylm.tasks.evaluation.table import average
 
 UNIFORM_BITS = 8.0  # a byte, guessed
 NOTE = "held-out paragraphs of the Universal Declaration of Human Rights; 8 bits is a byte guessed"
 
 
-def bits_per_byte(nll: Sequence[float], sizes: Sequence[int]) -> tuple[float, float | None]:
-    """Bits per byte and its standard error, from each text's negative log-likelihood (nats) and its UTF-8 bytes.
+def bits_per_byte(nll: Sequence[float], sizes: Sequence[int]) -> tuple[float, list[float]]:
+    """Bits per byte and each text's deviation, from its negative log-likelihood (nats) and its UTF-8 bytes.
 
-    b = sum(nll) / (ln 2 * sum(bytes)); its error is that of a ratio of sums over texts,
-    s^2 = n / (n - 1) * sum((nll_i / ln 2 - b * bytes_i)^2) / sum(bytes)^2, None for a single text.
+    b = sum(nll) / (ln 2 * sum(bytes)); the deviations are those of a ratio of sums over texts (see `errors`),
+    sqrt(n / (n - 1)) * (nll_i / ln 2 - b * bytes_i) / sum(bytes).
     """
     assert len(nll) == len(sizes) > 0
     bits, count, total = [value / math.log(2) for value in nll], len(nll), sum(sizes)
     ratio = sum(bits) / total
-    if count < 2:
-        return ratio, None
-    squares = sum((value - ratio * size) ** 2 for value, size in zip(bits, sizes, strict=True))
-    return ratio, math.sqrt(count / (count - 1) * squares) / total
+    scale = math.sqrt(count / max(1, count - 1)) / total
+    return ratio, [scale * (value - ratio * size) for value, size in zip(bits, sizes, strict=True)]
 
 
 def measure_bits(
     model: str, languages: Sequence[str], limit: int, score: Callable[[str, list[str]], Sequence[float]]
 ) -> list[dict[str, Any]]:
     """Bits per byte of `limit` held-out paragraphs of each language; `score(language, texts)` gives nats a text."""
-    texts = {language: spread(held_out_texts(language), limit) for language in languages}
-    return bits_rows(model, {language: score(language, of) for language, of in texts.items()}, texts)
+    texts = {language: spread(held_out_paragraphs(language), limit) for language in languages}
+    nll = {language: score(language, [paragraph.text for paragraph in of]) for language, of in texts.items()}
+    return bits_rows(model, nll, texts)
 
 
 def bits_rows(
-    model: str, nll: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[str]]
+    model: str, nll: Mapping[str, Sequence[float]], texts: Mapping[str, Sequence[Paragraph]]
 ) -> list[dict[str, Any]]:
     """Rows of EVALUATION from nats per text, by language, and their mean over languages."""
     rows = []
-    for language, of_language in texts.items():
-        value, error = bits_per_byte(nll[language], [len(text.encode()) for text in of_language])
+    for language, paragraphs in texts.items():
+        value, of_texts = bits_per_byte(nll[language], [len(paragraph.text.encode()) for paragraph in paragraphs])
+        deviations = by_item([paragraph.place for paragraph in paragraphs], of_texts)
         rows.append(
             {"model": model, "category": "bits per byte", "task": "UDHR", "language": language}
-            | {"metric": "bits_per_byte", "value": value, "stderr": error}
-            | {"chance": UNIFORM_BITS, "n": len(of_language), "note": NOTE}
+            | {"metric": "bits_per_byte", "value": value, "chance": UNIFORM_BITS, "n": len(paragraphs), "note": NOTE}
+            | with_error(deviations)
         )
     return [*rows, average(rows)]
 

@@ -59,7 +59,7 @@ class EvaluateParams(Params):
 
 
 @files(
-    writes=EVALUATION, each="task", reproducible=False, libraries=("lm_eval", "sacrebleu", "transformers"), version=1
+    writes=EVALUATION, each="task", reproducible=False, libraries=("lm_eval", "sacrebleu", "transformers"), version=2
 )
 def evaluate(
     params: EvaluateParams, bytes_by_language: Mapping[str, Path], identifier: Path, *exports: Path, job: str

@@ -1,11 +1,12 @@
 """Free continuation of held-out text: does the model stay in the language, and does it repeat itself?"""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polylm.tasks.evaluation.languages import LANGUAGES, find_language, held_out_texts, spread
+from polylm.tasks.evaluation.errors import mean_and_deviations, with_error
+from polylm.tasks.evaluation.languages import LANGUAGES, find_language, held_out_paragraphs, held_out_texts, spread
 from polylm.tasks.evaluation.table import average
 from polylm.tasks.evaluation.translation import generate
 
@@ -44,19 +45,22 @@ def beginnings(language: str, limit: int) -> list[tuple[str, str]]:
 def judge(model: str, identify: Identify, outputs: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
     """Rows of EVALUATION: share of texts in the right language, and mean share of repeated 4-grams.
 
-    An empty text is in no language, and is left out of the repetition.
+    `outputs` are what follows the `beginnings` of as many paragraphs. An empty text is in no language, and is left out of the repetition.
     """
     kept: list[dict[str, Any]] = []
     repeated: list[dict[str, Any]] = []
     for code, texts in outputs.items():
+        places = [paragraph.place for paragraph in spread(held_out_paragraphs(code), len(texts))]
         right = [float(bool(text.strip()) and identify(text) == code) for text in texts]
+        said = [place for place, text in zip(places, texts, strict=True) if text.strip()]
         shares = [repetition(text, find_language(code).spaced) for text in texts if text.strip()]
         where = {"model": model, "category": "generation", "task": "UDHR", "language": code}
-        kept.append(where | {"metric": "language_kept", "chance": 1 / len(LANGUAGES), "note": _KEPT} | _mean(right))
+        kept.append(
+            where | {"metric": "language_kept", "chance": 1 / len(LANGUAGES), "note": _KEPT} | _mean(right, places)
+        )
         if shares:
-            repeated.append(
-                where | {"metric": f"repeated_{GRAM}grams", "chance": None, "note": _REPEATED} | _mean(shares)
-            )
+            about = {"metric": f"repeated_{GRAM}grams", "chance": None, "note": _REPEATED}
+            repeated.append(where | about | _mean(shares, said))
     return [*kept, average(kept), *repeated, *([average(repeated)] if repeated else [])]
 
 
@@ -91,9 +95,6 @@ def _cut(text: str, spaced: bool) -> tuple[str, str]:
     return text[:size], text[size:]
 
 
-def _mean(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, its sample standard error s / sqrt(n), and n."""
-    count = len(values)
-    mean = sum(values) / count
-    squares = sum((value - mean) ** 2 for value in values)
-    return {"value": mean, "stderr": (squares / max(1, count - 1) / count) ** 0.5, "n": count}
+def _mean(values: Sequence[float], places: Sequence[Hashable]) -> dict[str, Any]:
+    mean, deviations = mean_and_deviations(values, places)
+    return {"value": mean, "n": len(values)} | with_error(deviations)

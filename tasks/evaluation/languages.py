@@ -66,6 +66,11 @@ class Paragraph:
     index: int
     text: str
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Of what it is a translation, the same in all languages."""
+        return self.article, self.index
+
 
 def udhr_paragraphs(code: str) -> list[Paragraph]:
     """The paragraphs of one translation, in order; `code` is one of `Language.udhr`.
@@ -77,9 +82,13 @@ def udhr_paragraphs(code: str) -> list[Paragraph]:
     return [Paragraph(row["article"], row["i"], unicodedata.normalize("NFC", row["text"].strip())) for row in rows]
 
 
-def held_out_texts(language: str) -> list[str]:
+def held_out_paragraphs(language: str) -> list[Paragraph]:
     """All held-out paragraphs of a language: of Chinese both scripts, of Portuguese both sides of the ocean."""
-    return [paragraph.text for code in find_language(language).udhr for paragraph in udhr_paragraphs(code)]
+    return [paragraph for code in find_language(language).udhr for paragraph in udhr_paragraphs(code)]
+
+
+def held_out_texts(language: str) -> list[str]:
+    return [paragraph.text for paragraph in held_out_paragraphs(language)]
 
 
 def aligned_paragraphs() -> dict[str, list[str]]:

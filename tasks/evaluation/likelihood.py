@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polylm.tasks.evaluation.errors import mean_and_deviations, with_error
 from polylm.tasks.evaluation.languages import EvaluationError, read_rows, spread
 from polylm.tasks.evaluation.table import average
 
@@ -51,14 +52,12 @@ class Item:
 
 def understanding(lm: Any, model: str, limit: int) -> list[dict[str, Any]]:
     """Accuracy on XCOPA's validation split, `limit` questions a language: which of two is the cause, or the effect."""
-    items = {code: spread(xcopa_items(code), limit) for code in CONNECTORS}
-    return _accuracies(lm, model, "understanding", "XCOPA", items)
+    return _accuracies(lm, model, "understanding", "XCOPA", {code: xcopa_items(code) for code in CONNECTORS}, limit)
 
 
 def knowledge(lm: Any, model: str, limit: int) -> list[dict[str, Any]]:
     """Accuracy on the MMLU questions inside lm-eval's wheel, `limit` questions a language, each answer written out."""
-    items = {code: spread(mmlu_items(code), limit) for code in MMLU_LANGUAGES}
-    return _accuracies(lm, model, "knowledge", "MMLU", items)
+    return _accuracies(lm, model, "knowledge", "MMLU", {code: mmlu_items(code) for code in MMLU_LANGUAGES}, limit)
 
 
 def load_model(folder: Path, *, batch: int = 16) -> Any:
@@ -141,17 +140,19 @@ def _read_samples(path: Path) -> list[dict[str, Any]]:
 
 
 def _accuracies(
-    lm: Any, model: str, category: str, task: str, items: Mapping[str, Sequence[Item]]
+    lm: Any, model: str, category: str, task: str, questions: Mapping[str, Sequence[Item]], limit: int
 ) -> list[dict[str, Any]]:
-    fitting = {code: [item for item in of_language if _fits(lm, item)] for code, of_language in items.items()}
-    if empty := [code for code, of_language in fitting.items() if not of_language]:
+    """Rows of EVALUATION; the questions of all languages are in one order, so a place is an item in all of them."""
+    asked = {code: spread(list(enumerate(of_language)), limit) for code, of_language in questions.items()}
+    fitting = {code: [(place, item) for place, item in some if _fits(lm, item)] for code, some in asked.items()}
+    if empty := [code for code, some in fitting.items() if not some]:
         raise EvaluationError(f"{task} in {', '.join(empty)}: no choice fits a context of {lm.max_length} tokens")
-    scores = score_choices(lm, {f"{task.lower()}_{code}": fitting[code] for code in fitting})
+    scores = score_choices(lm, {f"{task.lower()}_{code}": [item for _, item in some] for code, some in fitting.items()})
     rows: list[dict[str, Any]] = []
     for metric, (note, judge) in _METRICS.items():
         by_language = [
             {"model": model, "category": category, "task": task, "language": code, "metric": metric}
-            | {"note": note + _left_out(len(items[code]) - len(fitting[code]))}
+            | {"note": note + _how_many(len(questions[code]), len(asked[code]), len(fitting[code]))}
             | _share_right(fitting[code], [judge(choices) for choices in of_items])
             for code, of_items in zip(fitting, scores.values(), strict=True)
         ]
@@ -164,17 +165,16 @@ def _fits(lm: Any, item: Item) -> bool:
     return all(len(lm.tok_encode(item.delimiter + choice)) < lm.max_length for choice in item.choices)
 
 
-def _left_out(count: int) -> str:
-    return f"; {count} left out, longer than the context" if count else ""
+def _how_many(there: int, asked: int, fitting: int) -> str:
+    part = f"; {asked} of {there} questions a language" if asked < there else ""
+    return part + (f"; {asked - fitting} left out, longer than the context" if fitting < asked else "")
 
 
-def _share_right(items: Sequence[Item], guesses: Sequence[int]) -> dict[str, Any]:
-    count = len(items)
-    share = sum(guess == item.answer for guess, item in zip(guesses, items, strict=True)) / count
-    # The sample standard error, as lm-eval gives it: sqrt(p (1 - p) / (n - 1)).
-    error = (share * (1 - share) / max(1, count - 1)) ** 0.5
-    chance = sum(1 / len(item.choices) for item in items) / count
-    return {"value": share, "stderr": error, "chance": chance, "n": count}
+def _share_right(items: Sequence[tuple[int, Item]], guesses: Sequence[int]) -> dict[str, Any]:
+    right = [float(guess == item.answer) for (_, item), guess in zip(items, guesses, strict=True)]
+    share, deviations = mean_and_deviations(right, [place for place, _ in items])
+    chance = sum(1 / len(item.choices) for _, item in items) / len(items)
+    return {"value": share, "chance": chance, "n": len(items)} | with_error(deviations)
 
 
 def _likeliest(choices: Choices) -> int:

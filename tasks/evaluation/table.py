@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from polylm.tasks.evaluation.errors import average_deviations, with_error
 from polylm.tasks.stage import Field, Params, Workspace, files
 from polylm.tasks.store import read_columns
 
@@ -51,21 +52,20 @@ def make_rows(rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 
 
 def average(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The plain mean over languages of rows of one model, task and metric; errors add as independent ones.
+    """The plain mean over languages of rows of one model, task and metric.
 
-    s = sqrt(sum s_i^2) / k. Items that are translations of each other are not independent, so s is a lower bound.
+    Its error is made of the rows' `deviations` (see `errors`), which knows that items are translations of each other.
     """
     count = len(rows)
-    errors = [row["stderr"] for row in rows if row.get("stderr") is not None]
     chances = [row["chance"] for row in rows if row.get("chance") is not None]
     return {
         **rows[0],
         "language": AVERAGE,
         "value": sum(row["value"] for row in rows) / count,
-        "stderr": sum(error**2 for error in errors) ** 0.5 / count if len(errors) == count else None,
         "chance": sum(chances) / count if len(chances) == count else None,
         "n": sum(row["n"] for row in rows),
         "note": f"mean over {count}",
+        **with_error(average_deviations([row["deviations"] for row in rows])),
     }
 
 
@@ -95,7 +95,7 @@ def report_evaluation(params: TableParams, table: pa.Table, *, work: Workspace) 
 def render_table(table: pa.Table, *, per_language: bool = True) -> str:
     """The table as Markdown: a section for each category, a column for each model, then what was not run.
 
-    A cell is `value ± standard error`; the averages come first in each task.
+    A cell is `value ± standard error`, the error left out where the sample cannot tell it; averages come first.
     """
     rows = table.to_pylist()
     sections = [_section(category, rows, per_language) for category in CATEGORIES]

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from polylm.tasks.evaluation.errors import Deviations, resampled_deviations, with_error
 from polylm.tasks.evaluation.languages import EvaluationError, aligned_paragraphs, find_language, spread
 from polylm.tasks.evaluation.likelihood import no_progress_bars
 from polylm.tasks.evaluation.table import AVERAGE, average
@@ -91,18 +90,20 @@ def prompt_of(direction: Direction, text: str, chat: bool) -> str:
 def score_direction(
     model: str, direction: Direction, hypotheses: Sequence[str], resamples: int, how: str
 ) -> list[dict[str, Any]]:
-    """BLEU and chrF++ of one direction; the errors are the standard deviation over sacrebleu's bootstrap resamples.
+    """BLEU and chrF++ of one direction; the errors are the standard deviation over sacrebleu's bootstrap resamples,
+    left out where all are equal (nothing right).
 
     The note carries sacrebleu's signature, without which a BLEU score cannot be compared.
     """
     rows = []
     for name, metric in _metrics(direction.target).items():
-        value, error = _score_with_error(metric, hypotheses, direction.references, resamples)
+        value, deviations = _score(metric, hypotheses, direction.references, resamples)
         note = f"{how}; {metric.get_signature().format()}"
         copied = metric.corpus_score(list(direction.texts), [list(direction.references)]).score
         rows.append(
             {"model": model, "category": "translation", "task": "UDHR", "language": direction.name, "metric": name}
-            | {"value": value, "stderr": error, "chance": float(copied), "n": len(hypotheses), "note": note}
+            | {"value": value, "chance": float(copied), "n": len(hypotheses), "note": note}
+            | with_error(deviations)
         )
     return rows
 
@@ -128,9 +129,10 @@ def count_cut(lm: Any, prompts: Sequence[str], max_new_tokens: int) -> int:
     return sum(len(lm.tok_encode(prompt)) > room for prompt in prompts)
 
 
-def _score_with_error(
+def _score(
     metric: Any, hypotheses: Sequence[str], references: Sequence[str], resamples: int
-) -> tuple[float, float]:
+) -> tuple[float, Deviations]:
+    """The score, and the deviations of its resamples: sacrebleu's seed draws the same paragraphs in every direction."""
     from sacrebleu.significance import _bootstrap_resample
 
     statistics = metric._extract_corpus_statistics(list(hypotheses), [list(references)])
@@ -138,8 +140,8 @@ def _score_with_error(
     # bad translations do (sacrebleu 2.6 averages floats of two kinds). The signature needs both attributes.
     metric.n_bootstrap = resamples
     metric.seed, scores = _bootstrap_resample(statistics, metric, resamples)
-    error = np.array([float(score.score) for score in scores]).std(ddof=1)
-    return float(metric._aggregate_and_compute(statistics).score), float(error)
+    deviations = resampled_deviations([float(score.score) for score in scores])
+    return float(metric._aggregate_and_compute(statistics).score), deviations
 
 
 def _metrics(target: str) -> Mapping[str, Any]:

@@ -5,29 +5,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polylm.tasks.evaluation.bits import bits_per_byte, bits_rows, score_texts
-from polylm.tasks.evaluation.languages import held_out_texts
+from polylm.tasks.evaluation.errors import standard_error
+from polylm.tasks.evaluation.languages import Paragraph, held_out_texts
 from polylm.tasks.evaluation.table import AVERAGE
 
 
 @given(st.lists(st.integers(1, 1000), min_size=2, max_size=20))
 def test_guessing_bytes_costs_eight_bits_without_error(sizes):
-    value, error = bits_per_byte([size * math.log(256) for size in sizes], sizes)
+    value, deviations = bits_per_byte([size * math.log(256) for size in sizes], sizes)
     assert value == pytest.approx(8)
-    assert error == pytest.approx(0, abs=1e-9)
+    assert deviations == pytest.approx([0] * len(sizes), abs=1e-9)
 
 
 def test_the_error_is_that_of_a_ratio_of_sums():
-    value, error = bits_per_byte([math.log(2) * 10, math.log(2) * 30], [10, 10])
+    value, deviations = bits_per_byte([math.log(2) * 10, math.log(2) * 30], [10, 10])
     assert value == pytest.approx(2)
-    assert error == pytest.approx(math.sqrt(2 / 1 * (10**2 + 10**2)) / 20)
+    assert standard_error(dict(enumerate(deviations))) == pytest.approx(math.sqrt(2 / 1 * (10**2 + 10**2)) / 20)
 
 
 def test_one_text_has_no_error():
-    assert bits_per_byte([1.0], [4])[1] is None
+    assert standard_error(dict(enumerate(bits_per_byte([1.0], [4])[1]))) is None
 
 
 def test_languages_count_alike_in_the_mean_whatever_their_length():
-    texts = {"en": ["ab"], "th": ["กข"]}  # 2 and 6 bytes
+    texts = {"en": [Paragraph(1, 0, "ab")], "th": [Paragraph(1, 0, "กข")]}  # 2 and 6 bytes
     rows = bits_rows("base", {"en": [2 * math.log(2)], "th": [18 * math.log(2)]}, texts)
     assert [(row["language"], round(row["value"], 6)) for row in rows] == [("en", 1), ("th", 3), (AVERAGE, 2)]
 

@@ -31,15 +31,12 @@ def row(model, language, value, stderr=0.03, **rest):
 ROWS = [row("base", "it", 0.5), row("tuned", "it", 0.61), row("base", AVERAGE, 0.55), row("tuned", AVERAGE, 0.6)]
 
 
-def test_an_average_adds_independent_errors():
-    mean = average([row("base", "it", 0.4, 0.03), row("base", "th", 0.6, 0.04)])
+def test_an_average_has_the_error_of_its_items():
+    italian, thai = {"a": 0.03, "b": -0.03}, {"a": 0.04, "c": -0.01}
+    mean = average([row("base", "it", 0.4, deviations=italian), row("base", "th", 0.6, deviations=thai)])
     assert mean["value"] == pytest.approx(0.5)
-    assert mean["stderr"] == pytest.approx(math.hypot(0.03, 0.04) / 2)
+    assert mean["stderr"] == pytest.approx(math.hypot(0.03 + 0.04, 0.03, 0.01) / 2)
     assert (mean["n"], mean["language"], mean["chance"]) == (200, AVERAGE, 0.5)
-
-
-def test_an_average_over_a_figure_without_error_has_none():
-    assert average([row("base", "it", 0.4), row("base", "th", 0.6, None)])["stderr"] is None
 
 
 def test_models_stand_side_by_side_with_chance_and_error():

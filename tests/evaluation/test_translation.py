@@ -22,7 +22,7 @@ def test_the_reference_itself_scores_100_in_every_language(code):
     found = scores(direction, direction.references)
     assert found["BLEU"]["value"] == pytest.approx(100)
     assert found["chrF++"]["value"] == pytest.approx(100)
-    assert found["BLEU"]["stderr"] == pytest.approx(0, abs=1e-6)
+    assert found["BLEU"]["stderr"] is None  # all resamples are alike
 
 
 @pytest.mark.parametrize(("code", "cut"), [("zh", "zh"), ("ja", "ja-mecab"), ("ko", "ko-mecab"), ("th", "char")])
