@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from polylm.flows.alarms import Watch
-from polylm.flows.history import read_counts
+from polylm.flows.notices import tell_absent, tell_without_model, tell_without_thresholds
 from polylm.flows.recipes import Recipe
 from polylm.tasks.corpus.classifier import train_classifier
 from polylm.tasks.corpus.counts import count_labels, count_survivors
@@ -16,7 +16,7 @@ from polylm.tasks.corpus.duplicates import (
     sign,
     verify_clusters,
 )
-from polylm.tasks.corpus.language import LANGUAGES, fit_language_floors, identify_language, keep_sure, want_languages
+from polylm.tasks.corpus.language import fit_language_floors, identify_language, keep_sure, want_languages
 from polylm.tasks.corpus.line_languages import measure_line_languages
 from polylm.tasks.corpus.model_score import score_with_model, train_score_head
 from polylm.tasks.corpus.perplexity import train_quality_models
@@ -25,7 +25,7 @@ from polylm.tasks.corpus.reference import set_aside_references
 from polylm.tasks.corpus.select import select
 from polylm.tasks.corpus.split import assign_split
 from polylm.tasks.corpus.stop_words import fit_stop_words
-from polylm.tasks.corpus.text import filter_text, measure_text, thresholds_of
+from polylm.tasks.corpus.text import filter_text, measure_text
 from polylm.tasks.corpus.thresholds import fit_thresholds
 from polylm.tasks.corpus.toxicity import measure_toxicity
 from polylm.tasks.documents.boilerplate import count_lines
@@ -76,7 +76,7 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     labels = run(count_labels, NoParams(), language)
     watch.gates(recipe.alarms, wanted, _references(recipe))
     watch.labels(recipe.alarms, labels)
-    _tell_absent(recipe, labels)
+    tell_absent(recipe, labels)
     if recipe.measure_lines:
         run(measure_line_languages, recipe.lines, docs, language_model, where=wanted)
     split = run(assign_split, recipe.split, docs, about, where=wanted)
@@ -85,7 +85,9 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     stop_words = run(fit_stop_words, stops, about, docs, language, where=wanted)
     text = run(measure_text, recipe.statistics, docs, language, stop_words, where=wanted)
     thresholds = run(fit_thresholds, recipe.derived, about, docs, language, text, where=wanted)
+    tell_without_thresholds(recipe, labels, thresholds)
     models = run(train_quality_models, recipe.quality_models.covering(languages), about, docs, language, where=wanted)
+    tell_without_model(recipe, labels, models)
     classifiers = run(train_classifier, recipe.classifier.covering(languages), about, docs, language, where=wanted)
     quality = run(score_quality, NoParams(), docs, language, models, classifiers, where=wanted)
     _score_with_model(recipe, docs, wanted)
@@ -113,15 +115,6 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     watch.survivors(recipe.alarms, recipe.wanted.languages, labels, survivors)
     selected = run(select, NoParams(), about, language, where=gates)
     return Corpus(about, docs, language, split, wanted, selected)
-
-
-def _tell_absent(recipe: Recipe, labels: Artifact) -> None:
-    """A language that somebody named and that no document is in may be misspelt; of the 18, some may just be absent."""
-    here = current()
-    thresholds = recipe.text.thresholds.keys() - thresholds_of(recipe.text.rules).keys()
-    named = {*recipe.wanted.languages, *recipe.floors.own, *thresholds} - {*LANGUAGES}
-    if labels.built and (absent := sorted(named - read_counts(here.store, labels).keys())):
-        here.observer.notice(f"no document is in {', '.join(absent)}, which wanted, text.thresholds or floors.own name")
 
 
 def _references(recipe: Recipe) -> list[str]:

@@ -23,6 +23,7 @@ from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.verify import folder_problems
 from polylm.tasks.session import Observer, Session, session
 from polylm.tasks.settings import Settings
+from polylm.tasks.stage import REASON
 from polylm.tasks.store import (
     MANIFEST,
     Artifact,
@@ -44,14 +45,21 @@ def runs_of(store: Path) -> list[Run]:
     return read_runs(_existing(store).root)
 
 
-def first_rows(store: Path, what: str, count: int) -> list[dict[str, Any]]:
-    """The first rows of an artifact's table, or the files of its folder."""
+def first_rows(store: Path, what: str, count: int, *, rejected: bool = False) -> list[dict[str, Any]]:
+    """The first rows of an artifact's table, those of documents with their addresses, or the files of its folder.
+
+    Of a gate only the `rejected` ones, where that is asked.
+    """
     if count < 1:
         raise ValueError(f"--rows {count}: expected at least 1")
     here = _existing(store)
     if what == "bad_records":
         return _bad_records(here, count)
     artifact = _find(here, what)
+    if rejected and artifact.columns != (REASON,):
+        raise ValueError(
+            f"--rejected: {artifact.stage} is no gate and rejects nothing; `polylm stages` lists the gates"
+        )
     rows: list[dict[str, Any]] = []
     for part in artifact.parts:
         assert part.record is not None
@@ -59,8 +67,15 @@ def first_rows(store: Path, what: str, count: int) -> list[dict[str, Any]]:
             folder = here.folder_path(artifact.stage, str(part.key))
             rows += [{"job": part.label, "file": name, "folder": str(folder)} for name in part.columns]
         else:
-            table = read_columns(here.part_path(artifact.stage, str(part.key))).slice(0, count - len(rows))
-            rows += [{"part": part.label, **row} for row in table.to_pylist()]
+            table = read_columns(here.part_path(artifact.stage, str(part.key)))
+            if artifact.shape == "rows":
+                addresses = [f"{part.label}.{row}" for row in range(table.num_rows)]
+                table = table.add_column(0, "doc", pa.array(addresses, pa.string()))
+            else:
+                table = table.add_column(0, "part", pa.array([part.label] * table.num_rows, pa.string()))
+            if rejected:
+                table = table.filter(pc.is_valid(table[REASON]))
+            rows += table.slice(0, count - len(rows)).to_pylist()
         if len(rows) >= count:
             break
     return rows[:count]

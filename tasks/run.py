@@ -27,8 +27,12 @@ class StageFailed(Exception):
 
     def __init__(self, stage: str, failures: Sequence[Failure]) -> None:
         self.stage, self.failures = stage, tuple(failures)
-        shown = "\n".join(f"{failure.title}: {failure.message}" for failure in failures[:20])
-        more = f"\n... and {len(failures) - 20} more" if len(failures) > 20 else ""
+        titles: dict[str, list[str]] = {}  # by message: a server that is away fails every job alike
+        for failure in failures:
+            titles.setdefault(failure.message, []).append(failure.title)
+        shown = "\n".join(f"{_listed(of_message)}: {message}" for message, of_message in list(titles.items())[:20])
+        left = sum(len(of_message) for of_message in list(titles.values())[20:])
+        more = f"\n... and {left} more" if left else ""
         count = f"{len(failures)} jobs of {stage} failed, the others are kept:\n" if len(failures) > 1 else ""
         super().__init__(f"{count}{shown}{more}")
 
@@ -44,6 +48,11 @@ class StageFailed(Exception):
     def may_pass(self) -> bool:
         """True where every failure is the machine's: a later try may succeed, and finds what is there."""
         return all(failure.lasting for failure in self.failures)
+
+
+def _listed(titles: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(titles) - shown} more" if len(titles) > shown else ""
+    return ", ".join(titles[:shown]) + more
 
 
 class File(BaseModel):

@@ -73,13 +73,14 @@ def show(
     what: Annotated[str, Parameter(help="A stage's name, or an artifact as `polylm status` prints it.")],
     *,
     rows: Annotated[int, Parameter(help="Rows to print.")] = 10,
+    rejected: Annotated[bool, Parameter(negative="", help="Of a gate: the documents that it rejects.")] = False,
     store: StoreOption = None,
     json: Json = False,
 ) -> None:
     """Show a STAGE of the latest run, or an ARTIFACT (stage/key): its table's first rows, or its folder's files."""
     from polylm.flows.reading import first_rows
 
-    found = first_rows(settings_of(store).store, what, rows)
+    found = first_rows(settings_of(store).store, what, rows, rejected=rejected)
     if json:
         print_json(found)
         return

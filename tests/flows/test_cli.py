@@ -114,11 +114,23 @@ def test_show_prints_rows_of_a_stage_and_of_an_artifact(polylm, third_store):
     _, out, _ = polylm("show", "clean", "--rows", 40, "--store", third_store, "--json")
     rows = json.loads(out)
     assert len(rows) == 40
-    assert {"part", "text", "chars"} <= rows[0].keys()
+    assert {"doc", "text", "chars"} <= rows[0].keys()
     _, out, _ = polylm("status", "--store", third_store, "--json")
     artifact = next(s["artifact"] for s in json.loads(out)[-1]["stages"] if s["stage"] == "clean")
     _, out, _ = polylm("show", artifact, "--rows", 40, "--store", third_store, "--json")
     assert json.loads(out) == rows
+
+
+def test_show_lists_the_documents_that_a_gate_rejects_as_why_knows_them(polylm, third_store):
+    _, out, _ = polylm("show", "filter_text", "--rejected", "--rows", 3, "--store", third_store, "--json")
+    rows = json.loads(out)
+    assert len(rows) == 3
+    for row in rows:
+        _, out, _ = polylm("why", row["doc"], "--store", third_store, "--json")
+        broken = {rule["rule"] for rule in json.loads(out)["rules"] if rule["verdict"] == "broken"}
+        assert row["rejected_because"] in broken
+    code, _, err = polylm("show", "clean", "--rejected", "--store", third_store)
+    assert (code, "clean is no gate" in err) == (2, True)
 
 
 def test_verify_finds_nothing_in_a_good_store_and_names_what_is_damaged(polylm, third_copy):

@@ -161,6 +161,23 @@ def test_a_language_that_somebody_named_and_no_document_is_in_is_told(finished, 
     assert told == ["no document is in ek, gr, which wanted, text.thresholds or floors.own name"]
 
 
+def test_a_language_that_a_rule_cannot_judge_as_it_could_is_told_with_what_it_lacks(finished, lines):
+    listener = Listener()
+    settings, few = Settings(store=finished, workers=0), finished.parent / "few.jsonl"
+    changes = [
+        'wanted.languages=["en","de"]',
+        'text.thresholds={"*": {"gopher_short_doc": 50}}',
+        "quality_models.min_reference_bytes=777777",
+    ]
+    start("corpus", settings, sources=[f"x={few}"], changes=changes, until="train_quality_models", observer=listener)
+    model, own = (
+        next(text for text in listener.heard if text.startswith(begin)) for begin in ("no 5-gram", "no thresh")
+    )
+    assert "en (" in model
+    assert "of 777,777 bytes of reference a fold" in model
+    assert own.startswith("no thresholds of their own, so those of all other languages: en; 100 clean documents")
+
+
 def test_a_source_without_documents_is_told_apart_from_a_wrong_address(tmp_path, lines):
     (tmp_path / "blank.jsonl").write_text("\n\n", encoding="utf-8")
     (tmp_path / "few.jsonl").write_text(lines[0], encoding="utf-8")

@@ -10,6 +10,7 @@ import pytest
 import toy_stages as toys
 from samples import call, environment, records_of, snapshot
 
+from polylm.tasks.build import Failure
 from polylm.tasks.run import File, StageFailed, adopt, run
 from polylm.tasks.session import session
 from polylm.tasks.settings import Settings
@@ -98,6 +99,13 @@ def test_one_error_lists_all_failing_jobs_and_the_others_are_kept(tmp_path, toy_
 def test_a_long_list_of_failures_is_cut(settings):
     with pytest.raises(StageFailed, match=r"\n\.\.\. and 10 more$"), session(settings):
         run(toys.fail, toys.FailParams(mistakes=tuple(toys.TEXTS) + tuple(f"{t}{' .' * i}" for t in toys.TEXTS for i in range(10))), docs(10))  # fmt: skip
+
+
+def test_what_fails_many_jobs_alike_is_said_once():
+    failures = [Failure(f"ask of {name}", "no answer", "OSError") for name in "abcdefg"]
+    error = StageFailed("ask", [*failures, Failure("ask of h", "no room", "OSError")])
+    expected = "ask of a, ask of b, ask of c, ask of d, ask of e and 2 more: no answer"
+    assert str(error).splitlines()[1:] == [expected, "ask of h: no room"]
 
 
 def test_after_a_failure_only_the_failed_jobs_run_again(settings, toy_folder):
