@@ -14,7 +14,6 @@ import gzip
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -35,7 +34,6 @@ from polylm.tasks.rules import judge
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "medium"
 COMMAND = "make bench ONLY=rules_datatrove DATA=FOLDER"
 MODES = ("own", "cached", "ready")
-NO_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
 def main() -> None:
@@ -49,8 +47,8 @@ def main() -> None:
         sums = {"ours": 0.0, "peer": 0.0}
         for language in languages:
             path = str(folder / f"{language}.jsonl.gz")
-            ours = _measure([sys.executable, "-P", __file__, "ours", mode, path, language, limit])
-            theirs = _measure(
+            ours = peers.measure([sys.executable, "-P", __file__, "ours", mode, path, language, limit])
+            theirs = peers.measure(
                 [
                     peer,
                     "-P",
@@ -103,14 +101,6 @@ def _ours(mode: str, path: Path, language: str, limit: int) -> None:
         said = verdicts()
         taken.append(time.process_time() - begun)
     print(json.dumps({"seconds": statistics.median(taken[1:]), "kept": said.null_count, "documents": len(texts)}))
-
-
-def _measure(words: list[str | Path]) -> dict[str, float]:
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, **NO_THREADS})
-    if done.returncode:
-        sys.exit(f"{words[0]}: {done.stderr[-2_000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
 
 
 def _print(name: str, ours: float, peer: float, kept: str) -> None:
