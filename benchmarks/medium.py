@@ -1,10 +1,12 @@
 """Raw text to `select` by `polylm run corpus`: documents a second of every stage, and the peak memory of every process.
 
     python benchmarks/medium.py FOLDER [--workers 2] [--copies 10]
+    python benchmarks/medium.py FOLDER --repeat 30
 
 FOLDER holds files of documents, such as `*.jsonl.gz`. They are run once as one source, and, with `--copies`, again as so
 many sources, each a copy of all documents with a word of its own before the text (`same`: the files themselves under so
-many names). A copy is a near-duplicate of every other, so the search for duplicates meets its worst case. One JSON line a
+many names). A copy is a near-duplicate of every other, so the search for duplicates meets its worst case. `--repeat` makes
+one plain file of so many copies, 5 GB of the medium corpus for 30, and runs that alone. One JSON line a
 figure. No peer: nothing else has the same stages; what is compared is the memory of 1 and of N sources.
 """
 
@@ -31,6 +33,11 @@ def main() -> None:
     arguments = _arguments()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as name:
         scratch = Path(name)
+        if arguments.repeat:
+            file = _repeated(arguments.folder, arguments.repeat, scratch / "repeated.jsonl")
+            figure("repeated: size", file.stat().st_size / MEGABYTE, "MB")
+            measure("repeated", {"medium": file}, scratch / "one", arguments.workers)
+            return
         peaks = {1: measure("one", {"medium": arguments.folder}, scratch / "one", arguments.workers)}
         if arguments.copies > 1:
             sources = _sources(arguments.folder, arguments.copies, scratch / "copies", same=arguments.same)
@@ -141,12 +148,26 @@ def _copy(folder: Path, target: Path, index: int) -> Path:
     """All documents of a folder's JSONL files with a word of this copy's own before each text."""
     target.mkdir(parents=True)
     for path in sorted(folder.glob("*.jsonl.gz")):
-        with gzip.open(path, "rt") as lines, gzip.open(target / path.name, "wt", compresslevel=1) as out:
-            for line in lines:
-                record = json.loads(line)
-                record["text"] = f"{'abcdefghijklmnopqrstuvwxyz'[index % 26] * 4} {record['text']}"
-                out.write(json.dumps(record, ensure_ascii=False) + "\n")
+        with gzip.open(target / path.name, "wt", compresslevel=1) as out:
+            out.writelines(_told_apart(path, index))
     return target
+
+
+def _repeated(folder: Path, times: int, file: Path) -> Path:
+    with file.open("w", encoding="utf-8") as out:
+        for index in range(times):
+            for path in sorted(folder.glob("*.jsonl.gz")):
+                out.writelines(_told_apart(path, index))
+    return file
+
+
+def _told_apart(path: Path, index: int) -> Iterator[str]:
+    """The lines of a file with a word of this copy's own before each text."""
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            record = json.loads(line)
+            record["text"] = f"{'abcdefghijklmnopqrstuvwxyz'[index % 26] * (4 + index // 26)} {record['text']}"
+            yield json.dumps(record, ensure_ascii=False) + "\n"
 
 
 def _arguments() -> argparse.Namespace:
@@ -155,6 +176,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--copies", type=int, default=1, help="Run again on so many sources.")
     parser.add_argument("--same", action="store_true", help="The copies are the files themselves, under other names.")
+    parser.add_argument("--repeat", type=int, default=0, help="Run one file of so many copies instead.")
     parser.add_argument("--scratch", type=Path, help="Where copies and stores are written, and removed at the end.")
     return parser.parse_args()
 
