@@ -89,7 +89,8 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     models = run(train_quality_models, recipe.quality_models.covering(languages), about, docs, language, where=wanted)
     tell_without_model(recipe, labels, models)
     classifiers = run(train_classifier, recipe.classifier.covering(languages), about, docs, language, where=wanted)
-    quality = run(score_quality, NoParams(), docs, language, models, classifiers, where=wanted)
+    aside = (run(set_aside_references, NoParams(), about),) if _references(recipe) else ()
+    quality = run(score_quality, NoParams(), docs, language, models, classifiers, where=(*wanted, *aside))
     _score_with_model(recipe, docs, wanted)
     if toxic := [adopt(one.file) for one in recipe.toxicity.lists]:
         run(measure_toxicity, recipe.toxicity, docs, language, *toxic, where=wanted)
@@ -97,13 +98,15 @@ def build_corpus(recipe: Recipe, watch: Watch) -> Corpus:
     candidates = run(join_bands, recipe.bands, signatures)
     clusters = run(label_clusters, NoParams(), docs, run(verify_clusters, recipe.clusters, docs, candidates))
     lists = [adopt(one.file) for one in recipe.urls.lists]
+    floors = run(fit_language_floors, recipe.floors, language, where=aside)
+    cutoffs = run(fit_quality_cutoffs, recipe.cutoffs, language, quality, where=aside)
     gates: tuple[Artifact, ...] = (
         *wanted,
-        *([run(set_aside_references, NoParams(), about)] if _references(recipe) else []),
+        *aside,
         *([run(filter_urls, recipe.urls, about, *lists)] if lists else []),
-        run(keep_sure, NoParams(), language, run(fit_language_floors, recipe.floors, language)),
+        run(keep_sure, NoParams(), language, floors),
         run(filter_text, recipe.text, docs, text, language, thresholds),
-        run(filter_quality, NoParams(), language, quality, run(fit_quality_cutoffs, recipe.cutoffs, language, quality)),
+        run(filter_quality, NoParams(), language, quality, cutoffs),
     )
     if recipe.judge_declarations:
         declared = run(read_declared, recipe.declared, about, language_model)

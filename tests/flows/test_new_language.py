@@ -51,6 +51,17 @@ def test_a_page_of_one_line_is_rejected_by_a_derived_threshold(run):
     assert '"broken"' in text
 
 
+def test_references_are_neither_scored_nor_counted_in_what_is_fitted(run):
+    """They would be judged by the models that were trained on them, and move the percentiles of the others."""
+    rows = json_of("show", "score_quality", "--rows", 1_000, *run[-2:])
+    scored = {source: [row for row in rows if row["doc"].startswith(f"{source}.")] for source in ("sv", "clean")}
+    assert len(scored["clean"]) == 140
+    assert all(row["perplexity"] is None for row in scored["clean"])
+    assert any(row["perplexity"] is not None for row in scored["sv"])
+    [floor] = json_of("show", "fit_language_floors", *run[-2:])
+    assert floor["documents"] == len(scored["sv"])
+
+
 def test_a_plan_after_the_run_has_nothing_to_do_and_a_stated_threshold_moves_gates_only(run):
     def built(*more):
         return {row["stage"] for row in json_of("plan", "corpus", *run, *more)["stages"] if row["built"]}
