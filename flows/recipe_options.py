@@ -3,12 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from polylm.flows.recipes import Recipe, named
-from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.corpus.text import thresholds_of
 from polylm.tasks.documents.sources import Source
 from polylm.tasks.keys import file_digest
@@ -92,10 +91,10 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
         if not isinstance(values.get(key), dict):
             raise ValueError(f"--set {whole}: no field {'.'.join(path[: depth + 1])!r}; there are {', '.join(values)}")
         values = values[key]
-        if isinstance(values, dict) and OTHERS in values and depth + 2 < len(path):
-            values.setdefault(path[depth + 1], {})  # a table by language takes new ones
+        if depth + 2 < len(path) and _is_table(path[: depth + 1]):
+            values.setdefault(path[depth + 1], {})
     key = path[-1]
-    if key not in values and path[:-2] != ["text", "thresholds"]:
+    if key not in values and not _is_table(path[:-1]):
         raise ValueError(f"--set {whole}: no field {'.'.join(path)!r}; there are {', '.join(values)}")
     if text != "null" and _takes_a_file(path, values.get(key)):
         values[key] = _adopted(key, Path(text), settings)
@@ -103,7 +102,7 @@ def _set(values: dict[str, Any], path: list[str], text: str, whole: str, setting
     try:
         values[key] = json.loads(text)
     except json.JSONDecodeError:
-        values[key] = text
+        values[key] = text.split(",") if isinstance(values.get(key), list) else text
     except (RecursionError, ValueError) as error:  # of depth, and of digits
         raise ValueError(f"--set {whole[:60]}...: {len(text):,} characters of JSON that cannot be read") from error
     _check_storable(values[key], whole)
@@ -124,6 +123,17 @@ def _check_storable(value: Any, whole: str) -> None:
         raise ValueError(f"--set {whole}: {value} is out of bounds; expected a number of 64 bits")
     elif isinstance(value, str) and not value.isascii() and value != value.encode(errors="replace").decode():
         raise ValueError(f"--set {whole}: found a lone surrogate; expected Unicode text")
+
+
+def _is_table(path: Sequence[str]) -> bool:
+    """Whether a field holds values by language, to which new ones may be added; of the names of sources --source makes new ones."""
+    kind: Any = Recipe
+    for name in path:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            kind = kind.model_fields[name].annotation if name in kind.model_fields else None
+        else:
+            kind = get_args(kind)[1] if get_origin(kind) is dict else None
+    return get_origin(kind) is dict and get_args(kind)[1] is not Source
 
 
 def _takes_a_file(path: Sequence[str], value: Any) -> bool:

@@ -41,6 +41,19 @@ def test_a_wrong_change_is_refused_with_what_was_found_and_expected(change, mess
         resolve("sample", changes=[change])
 
 
+def test_a_table_by_language_takes_new_languages():
+    changes = ["floors.own.uk=0.6", "text.thresholds.uk.dup_line_frac=0.2", "sources.sample.fields.text=content"]
+    recipe = resolve("sample", changes=changes)
+    assert recipe.floors.own["uk"] == 0.6
+    assert recipe.text.thresholds["uk"] == {"dup_line_frac": 0.2}
+    assert recipe.sources["sample"].fields == {"text": "content"}
+
+
+@pytest.mark.parametrize(("text", "languages"), [("uk", ("uk",)), ("sv,uk", ("sv", "uk")), ('["sv"]', ("sv",))])
+def test_a_list_may_be_given_as_words_with_commas(text, languages):
+    assert resolve("sample", changes=[f"wanted.languages={text}"]).wanted.languages == languages
+
+
 def test_sources_are_added_at_the_end():
     assert list(resolve("sample", ["b=x.jsonl", "a=y.jsonl"]).sources) == ["sample", "b", "a"]
 
