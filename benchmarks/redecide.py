@@ -101,7 +101,8 @@ def _no_model(job: Job, store: Store, watch: Any) -> Record:
     with store.locked(job.key) as work:
         out = work / "out"
         out.mkdir(exist_ok=True)
-        return store.commit_folder(out, build.record_of(job, pa.table({}), watch, metrics={"has_model": False}))
+        found = {"has_model": False, "reference_bytes": [0, 0]}
+        return store.commit_folder(out, build.record_of(job, pa.table({}), watch, metrics=found))
 
 
 def main() -> None:
