@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -76,6 +76,7 @@ def _leaves(resolved: Any, by_name: Any, default: Any, path: str) -> Any:
             "source": extra.get("source", ""),
             "unit": extra.get("unit", ""),
             "description": about.description or "",
+            "choices": [choice for choice in get_args(about.annotation) if get_origin(about.annotation) is Literal],
         }
 
 

@@ -83,7 +83,9 @@ def lookup(labels: pa.DictionaryArray, table: Mapping[str, float], default: floa
     names = labels.dictionary.to_pylist()
     by_code = np.array([*(table.get(name, default) for name in names), default], np.float64)
     codes = labels.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)
-    return np.asarray(by_code.take(codes, mode="clip"))  # in half the time: no bounds are checked, and codes are in them
+    return np.asarray(
+        by_code.take(codes, mode="clip")
+    )  # in half the time: no bounds are checked, and codes are in them
 
 
 def judge(rules: Rules, any_null: Bools, gate: str) -> pa.DictionaryArray:

@@ -20,17 +20,30 @@ def recipes(*, json: Json = False) -> None:
 
 
 @app.command
-def recipe(name: RecipeName, *, source: Sources = None, set: Changes = None, json: Json = False) -> None:
-    """Show every value of a recipe, with where it comes from."""
+def recipe(
+    name: RecipeName,
+    field: Annotated[str, Parameter(help="What is told about: a field, or what a field's name begins with.")] = "",
+    *,
+    source: Sources = None,
+    set: Changes = None,
+    json: Json = False,
+) -> None:
+    """Show every value of a recipe, with where it comes from; of a FIELD, such as clean, also what it means."""
     from polylm.flows.recipe_options import origins
 
-    rows = origins(name, source or [], set or [])
+    told = origins(name, source or [], set or [])
+    rows = [row for row in told if f"{row['field']}.".startswith(f"{field}." if field else "")]
+    if not rows:
+        raise ValueError(f"no field {field!r} in {name}: `polylm recipe {name}` lists them")
     if json:
         print_json(rows)
         return
     for row in rows:
         value = short(row["value"])
         print(f"{row['field']:44} {value:32} {row['origin']:8} {row['source']}")
+        if field:
+            choices = f" One of {', '.join(row['choices'])}." if row["choices"] else ""
+            print(f"    {row['description']}{choices}")
 
 
 @app.command

@@ -110,6 +110,18 @@ def test_a_recipe_says_where_each_value_comes_from(polylm):
     assert "FineWeb2" in rows["floors.highest"]["source"]
 
 
+def test_a_field_of_a_recipe_says_what_it_means_and_what_it_may_be(polylm):
+    _, out, _ = polylm("recipe", "corpus", "quality_models.tables")
+    value, meaning = out.splitlines()
+    assert "probing" in value
+    assert "a fifth of the room" in meaning
+    assert meaning.endswith("One of probing, trie.")
+    _, out, _ = polylm("recipe", "corpus", "clean", "--json")
+    assert {row["field"].partition(".")[0] for row in json.loads(out)} == {"clean"}
+    code, _, err = polylm("recipe", "corpus", "cleen")
+    assert (code, "no field 'cleen'" in err) == (2, True)
+
+
 def test_show_prints_rows_of_a_stage_and_of_an_artifact(polylm, third_store):
     _, out, _ = polylm("show", "clean", "--rows", 40, "--store", third_store, "--json")
     rows = json.loads(out)
