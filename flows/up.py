@@ -1,6 +1,7 @@
 """`polylm up`: a Prefect server, its deployments and workers, and the dashboard, on 127.0.0.1 until Ctrl-C."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -61,8 +62,6 @@ def up(settings: Settings, port: int, postgres: str, say: Say) -> None:
 @contextlib.contextmanager
 def running(settings: Settings, port: int, postgres: str, say: Say) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """All parts by name, started in order; whatever happens, none is left."""
-    if not 1 <= port < LAST_PORT:
-        raise ValueError(f"--port {port}: expected 1 to {LAST_PORT - 1}; the dashboard has the next one")
     at = Addresses(f"http://127.0.0.1:{free_port(port)}", f"http://127.0.0.1:{free_port(port + 1)}")
     Store(settings.store).open()
     _check_room(settings)
@@ -169,8 +168,9 @@ def free_port(port: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
         try:
+            if not 1 <= port <= LAST_PORT:  # 0 would be another one for each server
+                raise OSError(errno.EINVAL, f"expected 1 to {LAST_PORT}")
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            why = error.strerror if isinstance(error, OSError) else "the last one is 65535"
-            raise StoreError(f"port {port} cannot be used ({why}): choose others with --port") from error
+        except OSError as error:
+            raise StoreError(f"port {port} cannot be used ({error.strerror}): choose others with --port") from error
     return port
