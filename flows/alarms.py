@@ -17,6 +17,7 @@ from polylm.tasks.stage import Field, Params
 from polylm.tasks.store import Artifact, Store, read_json
 
 Action = Literal["fail", "warn", "ask"]
+_AT_EACH_GATE = "source_lost"  # the one rule that may raise an alarm about the same thing again and again in a run
 
 
 class AlarmParams(Params):
@@ -63,6 +64,23 @@ class Alarm:
         return keys.digest([self.rule, self.artifact, self.subject, self.value])[:16]
 
 
+@dataclass(frozen=True)
+class Decision:
+    """Why somebody let an alarm pass; `later_gates`: also for what later gates of the run reject of the same source."""
+
+    reason: str
+    later_gates: bool = True
+
+    def recorded(self, rule: str) -> dict[str, Any]:
+        """As it stands in records and manifests."""
+        wide = {"later_gates": self.later_gates} if rule == _AT_EACH_GATE else {}
+        return {"approved": True, "reason": self.reason, **wide}
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> "Decision":
+        return cls(told["reason"], later_gates=told.get("later_gates", False))
+
+
 class AlarmsRaised(ValueError):
     """A run was stopped by alarms; `waits`: it goes on from there as soon as somebody approves."""
 
@@ -84,7 +102,7 @@ class Watch:
     """What one run does about alarms. A plan, and a run past its `--until`, only note them."""
 
     action: Action | None = None  # whatever the recipe says
-    approved: Mapping[str, str] = field(default_factory=dict)  # the reason by id of an alarm
+    approved: Mapping[str, Decision] = field(default_factory=dict)  # by id of an alarm
     ask: Callable[[], str | None] | None = None  # a person at hand, who was told: the reason for going on, None for no
     can_wait: bool = False  # somebody will be asked later, and the run started again with the answer
 
@@ -124,19 +142,36 @@ class Watch:
         action = self.action or params.action
         if not alarms or here.reached:
             return
+        decisions = {alarm.id: found for alarm in alarms if (found := self._decision(here, alarm))}
         for alarm in alarms:
-            approved = self.approved.get(alarm.id)
-            here.observer.notice(f"alarm: {alarm.message}{f' (approved: {approved})' if approved else ''}")
+            here.observer.notice(f"alarm: {alarm.message}{_told(decisions.get(alarm.id))}")
         for alarm in alarms:
             _note(here, alarm, action)
-        _decide(here, self.approved)
-        waiting = [alarm for alarm in alarms if alarm.id not in self.approved]
+        _decide(here, decisions)
+        waiting = [alarm for alarm in alarms if alarm.id not in decisions]
         asks = bool(waiting) and action == "ask" and here.mode == "run"
-        if asks and self.ask and (reason := self.ask()):
-            _decide(here, {alarm.id: reason for alarm in waiting})
+        if asks and self.ask and (reason := self._asked(here, waiting)):
+            _decide(here, {alarm.id: Decision(reason).recorded(alarm.rule) for alarm in waiting})
             return
         if waiting and here.mode == "run" and action != "warn":
             raise AlarmsRaised(waiting, here.record["id"], self._way_out(asks=asks), waits=asks and self.can_wait)
+
+    def _decision(self, here: Session, alarm: Alarm) -> dict[str, Any] | None:
+        """One about this very alarm, or one about the same source at an earlier gate of this run that holds for later ones."""
+        if alarm.id in self.approved:
+            return self.approved[alarm.id].recorded(alarm.rule)
+        if alarm.rule == _AT_EACH_GATE:
+            for entry in here.record["alarms"]:
+                decision = entry["decision"] or {}
+                if (entry["rule"], entry["subject"]) == (alarm.rule, alarm.subject) and decision.get("later_gates"):
+                    return {"approved": True, "reason": decision["reason"], "of": entry["artifact"]}
+        return None
+
+    def _asked(self, here: Session, waiting: Sequence[Alarm]) -> str | None:
+        assert self.ask is not None
+        if lost := sorted({alarm.subject for alarm in waiting if alarm.rule == _AT_EACH_GATE}):
+            here.observer.notice(f"going on holds for what later gates of this run reject of {', '.join(lost)}, too")
+        return self.ask()
 
     def _way_out(self, *, asks: bool) -> str:
         if asks and self.can_wait:
@@ -154,11 +189,18 @@ def _note(here: Session, alarm: Alarm, action: Action) -> None:
         here.save()
 
 
-def _decide(here: Session, reasons: Mapping[str, str]) -> None:
+def _told(decision: Mapping[str, Any] | None) -> str:
+    if decision is None:
+        return ""
+    where = f" at {decision['of'].partition('/')[0]}" if "of" in decision else ""
+    return f" (approved{where}: {decision['reason']})"
+
+
+def _decide(here: Session, decisions: Mapping[str, dict[str, Any]]) -> None:
     """Write down why alarms were passed: in the run's record, and in the manifests of the artifacts that they are about."""
     for entry in here.record["alarms"]:
-        if entry["id"] in reasons and not entry["decision"]:
-            entry["decision"] = {"approved": True, "reason": reasons[entry["id"]]}
+        if entry["id"] in decisions and not entry["decision"]:
+            entry["decision"] = decisions[entry["id"]]
             here.store.annotate_manifest(entry["artifact"], {"alarms": [entry]})
     if here.mode == "run":
         here.save()

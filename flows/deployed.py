@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from httpx import TransportError
 from prefect import flow
@@ -20,21 +20,23 @@ from prefect.logging.handlers import APILogWorker, PrefectConsoleHandler
 from prefect.runtime import flow_run
 from prefect.settings import get_current_settings
 from prefect.utilities.urls import url_for
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from polylm.flows.alarms import AlarmsRaised, Watch
-from polylm.flows.everything import start
+from polylm.flows.alarms import AlarmsRaised, Decision, Watch
+from polylm.flows.corpus import build_corpus
+from polylm.flows.everything import build_everything, start
+from polylm.flows.form_fields import Change, Folder, Language, NamedSource, bounds_told, expected, some_source
 from polylm.flows.lifeline import end_with_named_parent
 from polylm.flows.prefect_artifacts import PrefectObserver, publish_funnel
 from polylm.flows.prefect_runs import EXPECTED, PrefectOrchestrator, boxed, unbox
 from polylm.flows.prefect_server import watched
 from polylm.flows.progress import Lines
-from polylm.flows.recipes import Recipe
+from polylm.flows.stage_order import stages_in_order
 from polylm.tasks.build import Job
 from polylm.tasks.maintenance.run_records import read_run, run_paths
 from polylm.tasks.session import Observer, Session, current, was_told_to_end
 from polylm.tasks.settings import Settings
-from polylm.tasks.stage import Stage, all_stages
+from polylm.tasks.stage import Stage
 from polylm.tasks.store import read_json, write_json
 
 DRAIN_SECONDS = 5.0
@@ -46,29 +48,15 @@ NAME_LENGTH = 80
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega"
 _MADE_UP = re.compile(rf"[a-z]+-[a-z]+|({_GREEK.replace(' ', '|')})\d*(-[a-z]+)+|")
 
-FIELDS = "|".join(Recipe.model_fields)
-# Pydantic refuses lone surrogates by itself. The schema must too: Prefect's database keeps such a run, and then answers
-# nobody who asks for runs to work on. Python's `re` reads the schema; pydantic's own engine could not.
-_TEXT = r"[^\x00-\x1f\ud800-\udfff]+$"
-_CHANGE, _SOURCE = rf"^({FIELDS})(\.[A-Za-z0-9_-]+)*=", r"^[A-Za-z0-9_-]+="
-Change = Annotated[
-    str,
-    StringConstraints(pattern=_CHANGE),
-    WithJsonSchema({"type": "string", "pattern": _CHANGE + _TEXT}),
-]
-NamedSource = Annotated[
-    str,
-    StringConstraints(pattern=_SOURCE),
-    WithJsonSchema({"type": "string", "pattern": _SOURCE + _TEXT}),
-]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
+DATA_STAGES = stages_in_order(build_corpus)
+NEED_SOURCES = ["corpus", "polylm_1_7b", "polylm_13b"]
 
 
 class RunRequest(BaseModel):
     """What to run. What has no field here is in the recipe, and is changed by a line of `changes`."""
 
     # Bounds are of the kind that a JSON schema holds, so that the API refuses a bad value before there is a run.
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=some_source(NEED_SOURCES, by_default=False))
 
     recipe: Literal["sample", "corpus", "polylm_1_7b", "polylm_13b"] = Field(
         "sample", description="Which recipe to run."
@@ -76,7 +64,7 @@ class RunRequest(BaseModel):
     sources: list[NamedSource] = Field(
         [],
         description="Your own text, each NAME=PATH: a file, a folder, a glob or a URL; a path is as seen from the folder where `polylm up` or "
-        "the worker was started. The recipe `corpus` needs at least one.",
+        "the worker was started. All recipes but `sample` need at least one.",
     )
     languages: list[Language] = Field([], description="The languages to keep, as codes; none for the recipe's own.")
     changes: list[Change] = Field(
@@ -86,18 +74,16 @@ class RunRequest(BaseModel):
     )
     until: str = Field(
         "",
-        description="The last stage to run; empty for all.",
-        json_schema_extra={"enum": ["", *sorted(stage.name for stage in all_stages())]},
+        description="The last stage to run; empty for all. A recipe of data stages ends with `select`.",
+        json_schema_extra={"enum": ["", *stages_in_order(build_everything)]},
     )
     on_alarm: Literal["", "fail", "warn", "ask"] = Field(
         "", description="What an alarm does; ask suspends the run until somebody approves; empty for the recipe's own."
     )
-    store: str = Field(
-        "",
-        description="The folder of artifacts; empty for POLYLM_STORE, else ./store.",
-        json_schema_extra={"pattern": f"^$|^{_TEXT}"},
+    store: Folder = Field("", description="The folder of artifacts; empty for POLYLM_STORE, else ./store.")
+    workers: int | None = Field(
+        None, ge=0, le=1024, description="Worker processes; empty for one a core.", json_schema_extra=bounds_told
     )
-    workers: int | None = Field(None, ge=0, le=1024, description="Worker processes; empty for one a core.")
 
     def all_changes(self) -> list[str]:
         """Changes as the command line has them, the languages first."""
@@ -109,6 +95,21 @@ class RunRequest(BaseModel):
         return Settings.model_validate({name: value for name, value in given.items() if value is not None})
 
 
+class CorpusRequest(RunRequest):
+    """The data stages over your own text. What has no field here is in the recipe, and is changed by a line of `changes`."""
+
+    model_config = ConfigDict(json_schema_extra=some_source(NEED_SOURCES, by_default=True))
+
+    recipe: Literal["corpus"] = Field(
+        "corpus",
+        description="Which recipe to run; the form of `sample` has the others.",
+        json_schema_extra={"enum": ["corpus"]},
+    )
+    until: str = Field(
+        "", description="The last stage to run; empty for all.", json_schema_extra={"enum": ["", *DATA_STAGES]}
+    )
+
+
 class Approval(RunInput):
     """What a person answers to an alarm."""
 
@@ -116,25 +117,47 @@ class Approval(RunInput):
     reason: str = Field(
         min_length=3,
         max_length=2_000,
-        pattern=r"\w",
         description="Why, in words. It is kept in the run's record and in the artifact's manifest.",
+        json_schema_extra=expected(r"\w", "a reason, in words"),
+    )
+    later_gates: bool = Field(
+        True,
+        description="Where a gate rejects a source nearly whole: hold for what later gates of this run reject of the same "
+        "source too. Otherwise each of them asks again.",
     )
 
+    @field_validator("reason")
+    @classmethod
+    def _in_words(cls, reason: str) -> str:
+        if not any(map(str.isalnum, reason)):
+            raise ValueError("expected a reason, in words")
+        return reason.strip()
 
-def run_name() -> str:
-    """What the flow run is called: as its form says, else the recipe and what was changed of it."""
+
+def run_name(recipe: str = "sample") -> str:
+    """What the flow run is called: as its form says, else the recipe (by default this one) and what was changed of it."""
     if not _MADE_UP.fullmatch(given := str(flow_run.name or "")):
         return given
     request = flow_run.parameters.get("request", {})
     told = request if isinstance(request, dict) else request.model_dump()
     changed = [*told.get("sources", ()), *told.get("languages", ()), *told.get("changes", ())]
-    name = " ".join([told.get("recipe", "sample"), *changed])
+    name = " ".join([told.get("recipe", recipe), *changed])
     return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 3]}..."
 
 
-@flow(name="polylm", flow_run_name=run_name, persist_result=False)
+@flow(name="polylm", flow_run_name=lambda: run_name(), persist_result=False)
 def polylm(request: RunRequest) -> Any:
     """From raw multilingual text to an evaluated, exported model."""
+    return _deployed(request)
+
+
+@flow(name="polylm", flow_run_name=lambda: run_name("corpus"), persist_result=False)
+def corpus(request: CorpusRequest) -> Any:
+    """From raw multilingual text to a corpus: the same flow, with a form for the data stages."""
+    return _deployed(request)
+
+
+def _deployed(request: RunRequest) -> Any:
     spare_workers()
     end_with_named_parent()
     with watched(str(get_current_settings().api.url), RunLog().notice):
@@ -168,7 +191,7 @@ def run_request(request: RunRequest, watch: Watch, *observers: Observer) -> Sess
 def _run_until_decided(request: RunRequest) -> Session:
     """Run; where an alarm asks, suspend the flow run. Prefect starts it again with the answer, which is found here."""
     store = request.settings().store
-    approved = {alarm: reason for path in run_paths(store) for alarm, reason in _decided(path)}
+    approved = {alarm: decision for path in run_paths(store) for alarm, decision in _decided(path)}
     try:
         return run_request(request, Watch(request.on_alarm or None, approved, can_wait=True), RunLog())
     except AlarmsRaised as raised:
@@ -178,8 +201,8 @@ def _run_until_decided(request: RunRequest) -> Session:
         raise
 
 
-def _decided(path: Path) -> list[tuple[str, str]]:
-    """The alarms that an attempt of this very flow run waited for, with the reason for going on; writes the answer down.
+def _decided(path: Path) -> list[tuple[str, Decision]]:
+    """The alarms that an attempt of this very flow run waited for, with the decision to go on; writes the answer down.
 
     Raises ValueError where the answer is no.
     """
@@ -189,14 +212,16 @@ def _decided(path: Path) -> list[tuple[str, str]]:
     record = read_json(path)
     if waiting := [alarm for alarm in record["alarms"] if not alarm["decision"]]:
         answer = _answer([alarm["id"] for alarm in waiting], "")
+        told = Decision(answer.reason, later_gates=answer.later_gates)
         for alarm in waiting:
-            alarm["decision"] = {"approved": answer.approve, "reason": answer.reason.strip()}
+            no = {"approved": False, "reason": told.reason}
+            alarm["decision"] = told.recorded(alarm["rule"]) if answer.approve else no
         write_json(path, {**record, "state": "approved" if answer.approve else "refused", "error": ""})
     decisions = [(alarm["id"], alarm["decision"]) for alarm in record["alarms"]]
     for _, decision in decisions:
         if not decision["approved"]:
             raise ValueError(f"not approved: {decision['reason']} (this run has ended; a new one asks again)")
-    return [(alarm, decision["reason"]) for alarm, decision in decisions]
+    return [(alarm, Decision.read(decision)) for alarm, decision in decisions if not decision.get("of")]
 
 
 def _answer(alarms: Sequence[str], evidence: str) -> Approval:

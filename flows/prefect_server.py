@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -29,12 +30,19 @@ LOOK_SECONDS = 2.0
 _away = threading.Event()
 OFFLINE = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_SERVER_DATABASE_TIMEOUT": "60"}
 START_SECONDS = 120.0  # a cold database takes 20 s on busy cores
+_ERROR = re.compile(r"^[\w.]*(?:Error|Exception)\b: .+$", re.MULTILINE)
+_CAUSE_LETTERS = 300
 STOP_SECONDS = 6.0  # then it is killed; its database is made to survive that
 
 
 @contextlib.contextmanager
 def prefect_server(
-    log: Path, *, port: int = 0, database: str = "", meanwhile: Callable[[], object] = lambda: None
+    log: Path,
+    *,
+    port: int = 0,
+    database: str = "",
+    meanwhile: Callable[[], object] = lambda: None,
+    way_out: str = "--no-prefect runs without one",
 ) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
     """Start a server, make it the one that Prefect uses here, and yield its address and process once it answers.
 
@@ -48,7 +56,7 @@ def prefect_server(
     try:
         with _used_by_prefect(url):
             meanwhile()
-            wait_until_healthy(f"{url}/health", process, log, "Prefect server", "--no-prefect runs without one")
+            wait_until_healthy(f"{url}/health", process, log, "Prefect server", way_out)
             yield url, process
     finally:
         _stop(process)
@@ -242,7 +250,14 @@ def wait_until_healthy(
     what = (
         f"did not start within {START_SECONDS:.0f} s" if code is None else f"ended ({_told(code)}) before it answered"
     )
-    raise ValueError(f"the {name} {what}; its log is {log}. {way_out}".rstrip())
+    raise ValueError(f"the {name} {what}{cause_in(log)}; its log is {log}. {way_out}".rstrip())
+
+
+def cause_in(log: Path) -> str:
+    """`: ` and the last error that a Python program wrote to its log; "" where there is none."""
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    errors = _ERROR.findall(text)
+    return f": {errors[-1].strip()[:_CAUSE_LETTERS]}" if errors else ""
 
 
 def _told(code: int) -> str:

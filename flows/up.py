@@ -1,8 +1,10 @@
 """`polylm up`: a Prefect server, its deployments and workers, and the dashboard, on 127.0.0.1 until Ctrl-C."""
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +18,8 @@ from typing import Any
 import psutil
 
 from polylm.flows import lifeline
-from polylm.flows.prefect_server import prefect_home, prefect_server, wait_until_healthy
+from polylm.flows.database import reachable
+from polylm.flows.prefect_server import cause_in, prefect_home, prefect_server, wait_until_healthy
 from polylm.tasks.maintenance.lock import alone
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, StoreError
@@ -26,6 +29,11 @@ POOLS = {"cpu": [], "gpu": ["--limit", "1"]}  # one training at a time on a host
 DEPLOY_SECONDS = 180
 END_SECONDS = 10.0  # for a run to end its workers and write its record
 REPORT_SECONDS = 2.0  # for its worker to tell the server
+ROOM = (
+    20_000_000  # bytes: Prefect's empty database and its journal take 3 MB, the logs and notes of a few runs the rest
+)
+LAST_PORT = 65_535
+AGAIN = "mend that, then `polylm up` again"
 Say = Callable[[str], None]
 
 
@@ -38,30 +46,45 @@ class Addresses:
 def up(settings: Settings, port: int, postgres: str, say: Say) -> None:
     """Start everything, say where it is, and stay until one part ends or this process is told to.
 
-    The Prefect server listens on `port`, the dashboard on the next one. Raises ValueError where a port is taken or a part does
-    not start; each part's output is in the store's `work/` folder.
+    The Prefect server listens on `port`, the dashboard on the next one. Raises ValueError, before anything starts, where a port,
+    the disk or the database cannot be used, and where a part does not start or ends; each part's output is in the store's
+    `work/` folder.
     """
     with running(settings, port, postgres, say) as parts:
         while all(process.poll() is None for process in parts.values()):
             time.sleep(0.5)
         ended = next(name for name, process in parts.items() if process.poll() is not None)
-        raise ValueError(f"the {ended} ended: its output is in {_log(settings, ended)}")
+        _check_room(settings)
+        log = _log(settings, ended)
+        raise ValueError(f"the {ended} ended{cause_in(log)}; its log is {log}. {AGAIN}")
 
 
 @contextlib.contextmanager
 def running(settings: Settings, port: int, postgres: str, say: Say) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """All parts by name, started in order; whatever happens, none is left."""
-    Store(settings.store).open()
     at = Addresses(f"http://127.0.0.1:{free_port(port)}", f"http://127.0.0.1:{free_port(port + 1)}")
-    database = _asyncpg(postgres)
+    Store(settings.store).open()
+    _check_room(settings)
+    database = reachable(postgres)
     with contextlib.nullcontext() if database else _only_up(), _parts(settings, port, at, database, say) as parts:
         yield parts
+
+
+def _check_room(settings: Settings) -> None:
+    """Raise ValueError where a disk is as good as full: each part would end in its own way, with no word about that."""
+    prefect_home().mkdir(parents=True, exist_ok=True)
+    ways_out = {settings.store.absolute(): "--store", prefect_home(): "PREFECT_HOME"}
+    for folder, way_out in ways_out.items():
+        if (free := shutil.disk_usage(folder).free) < ROOM:
+            raise ValueError(
+                f"the disk of {folder} is full: {free / 1e6:.1f} MB are left, `polylm up` needs {ROOM / 1e6:.0f} MB for "
+                f"logs and Prefect's database; make room there, or choose another disk with {way_out}"
+            )
 
 
 def _only_up() -> contextlib.AbstractContextManager[None]:
     """One `up` a database: the workers of a second one would take the runs of the first, into another store."""
     home = prefect_home()
-    home.mkdir(parents=True, exist_ok=True)
     way_out = "end it, set PREFECT_HOME to a folder of its own for this one, or give --postgres"
     return alone(home / "polylm-up.lock", f"another `polylm up` uses Prefect's database in {home}: {way_out}")
 
@@ -74,7 +97,8 @@ def _parts(
     os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "300")
     os.environ |= {"POLYLM_STORE": str(settings.store.absolute()), "POLYLM_DASHBOARD": at.dashboard}
     parts: dict[str, subprocess.Popen[bytes]] = {}
-    with prefect_server(_log(settings, "prefect-server"), port=port, database=database) as (url, server):
+    log = _log(settings, "prefect-server")
+    with prefect_server(log, port=port, database=database, way_out=AGAIN) as (url, server):
         parts["prefect-server"] = server
         try:
             words = ["polylm.dashboard", "--port", str(port + 1), "--prefect-url", at.prefect]
@@ -144,15 +168,9 @@ def free_port(port: int) -> int:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do
         try:
+            if not 1 <= port <= LAST_PORT:  # 0 would be another one for each server
+                raise OSError(errno.EINVAL, f"expected 1 to {LAST_PORT}")
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            why = error.strerror if isinstance(error, OSError) else "the last one is 65535"
-            raise StoreError(f"port {port} cannot be used ({why}): choose others with --port") from error
+        except OSError as error:
+            raise StoreError(f"port {port} cannot be used ({error.strerror}): choose others with --port") from error
     return port
-
-
-def _asyncpg(postgres: str) -> str:
-    """The driver that Prefect needs, whichever of the usual forms was given."""
-    if postgres and not postgres.startswith(("postgresql://", "postgresql+asyncpg://", "postgres://")):
-        raise ValueError(f"--postgres {postgres}: expected postgresql://USER:PASSWORD@HOST/DATABASE")
-    return f"postgresql+asyncpg://{postgres.partition('://')[2]}" if postgres else ""

@@ -48,7 +48,7 @@ class Item:
 
 @dataclass
 class Plan:
-    """What would be freed, and how many files and folders are spared though no run needs them, by reason."""
+    """What would be freed, and how many files are spared though no run needs them, by reason."""
 
     free: list[Item] = field(default_factory=list)
     spared: dict[str, int] = field(default_factory=lambda: {"young": 0, "cannot be made again": 0})
@@ -87,14 +87,20 @@ def collect(store: Store, policy: Policy) -> Plan:
 
 
 def restore(store: Store) -> tuple[int, int]:
-    """Put back what lies in the trash; returns how many files and folders were, and how many were made again meanwhile."""
+    """Put back what lies in the trash; returns how many files were, as a plan counts them, and how many stay there.
+
+    Those were made again meanwhile.
+    """
     back = left = 0
     with _only_gc(store):
         for folder in sorted((store.root / "trash").glob(f"*/{_LIST}"), reverse=True):
             trash = folder.parent
             for path in list(_trashed(trash)):
-                put = _put_back(path, store.root / path.relative_to(trash))
-                back, left = back + put, left + (not put)
+                files = len(_files(path))  # of a folder all: it is moved as one thing, and reported as its files
+                if _put_back(path, store.root / path.relative_to(trash)):
+                    back += files
+                else:
+                    left += files
             if not any(_trashed(trash)):
                 shutil.rmtree(trash)
     return back, left
@@ -130,15 +136,19 @@ def _name(place: str, path: Path) -> str:
 def _sort(found: Plan, needs: Needs, store: Store, path: Path, *, is_lasting: bool) -> None:
     is_manifest = path.suffix == ".json"
     if needs.is_young(path / MANIFEST if (path / MANIFEST).exists() else path):
-        found.spared["young"] += 1
+        found.spared["young"] += len(_files(path))
     elif is_lasting or (not (is_manifest or needs.policy.also_irreproducible) and cannot_be_remade(path)):
-        found.spared["cannot be made again"] += 1
+        found.spared["cannot be made again"] += len(_files(path))
     else:
         found.free.append(_item(store, path))
 
 
+def _files(path: Path) -> list[Path]:
+    return [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+
+
 def _item(store: Store, path: Path) -> Item:
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    files = _files(path)
     return Item(str(path.relative_to(store.root)), len(files), sum(file.stat().st_size for file in files))
 
 

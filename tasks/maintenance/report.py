@@ -23,7 +23,8 @@ def garbage(
         store.open()  # says so where it cannot be written
     if action == "restore":
         back, left = restore(store)
-        return {"restored": back, "left": left, "lines": [f"{back} put back, {left} left: made again meanwhile"]}
+        stay = f"; {left:,} files stay in the trash: they were made again meanwhile" if left else ""
+        return {"restored": back, "left": left, "lines": [f"{back:,} files put back{stay}"]}
     if action == "empty":
         item = empty_trash(store)
         return {
@@ -40,7 +41,7 @@ def garbage(
 def _lines(found: Plan, action: Action) -> list[str]:
     stages = found.by_stage()
     lines = [f"{stage:24} {_size(**sums)}" for stage, sums in stages.items()]
-    lines += [f"spared, {reason}: {count}" for reason, count in found.spared.items() if count]
+    lines += [f"spared, {reason}: {count:,} files" for reason, count in found.spared.items() if count]
     total = _size(*(sum(sums[name] for sums in stages.values()) for name in ("files", "bytes")))
     if action == "delete":
         return [*lines, f"{total} moved to the trash: --restore puts them back, --empty-trash frees the space"]

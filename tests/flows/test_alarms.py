@@ -11,6 +11,9 @@ from contextlib import contextmanager
 import pytest
 from samples import command, environment, third_options, third_records, write_jsonl
 
+from polylm.flows.alarms import AlarmsRaised, Decision, Watch
+from polylm.flows.everything import start
+from polylm.tasks.settings import Settings
 from polylm.tasks.store import read_json
 
 
@@ -119,12 +122,44 @@ def test_a_person_at_a_terminal_decides_and_the_reason_is_kept(
     with at_terminal(monkeypatch, typed) as said:
         assert polylm(*words(third, third_copy))[0] == code, said
     (alarm,) = records(third_copy)[-1]["alarms"]
-    decision = {"approved": True, "reason": reason} if reason else None
+    decision = {"approved": True, "reason": reason, "later_gates": True} if reason else None
     assert alarm["decision"] == decision
     stage, key = alarm["artifact"].split("/")
     (manifest,) = (third_copy / "artifacts" / stage).glob(f"{key}*.json")
     noted = [entry["decision"] for entry in read_json(manifest).get("alarms", [])]
     assert noted == ([decision] if decision else [])
+
+
+NOISE = ['wanted.languages=["en"]', 'floors.own={"en":1}', "alarms.max_source_loss=0.2", "alarms.min_documents=50"]
+
+
+def run_asking(third, store, *answers, approved=None):
+    """A run that two gates reject most of, one after the other; how often somebody was asked, and the alarms at its end."""
+    left, changes = list(answers), [word for word in third_options(third) if word != "--set"]
+    watch = Watch("ask", approved or {}, ask=lambda: left.pop(0))
+    with pytest.raises(AlarmsRaised) as raised:
+        start("sample", Settings(store=store, workers=0), changes=[*changes, *NOISE], watch=watch)
+    asked = [alarm["rule"] for alarm in records(store)[-1]["alarms"]]
+    return len(answers) - len(left), [alarm.rule for alarm in raised.value.alarms], asked
+
+
+def test_an_approval_holds_for_what_later_gates_of_the_run_reject_of_that_source_and_for_nothing_else(
+    third, third_copy
+):
+    asked, stopped_by, rules = run_asking(third, third_copy, "known noise", None)
+    assert (asked, stopped_by) == (2, ["no_survivors"])
+    assert rules == ["source_lost", "source_lost", "no_survivors"]
+    first, second, _ = records(third_copy)[-1]["alarms"]
+    assert [alarm["artifact"].partition("/")[0] for alarm in (first, second)] == ["want_languages", "keep_sure"]
+    assert first["decision"] == {"approved": True, "reason": "known noise", "later_gates": True}
+    assert second["decision"] == {"approved": True, "reason": "known noise", "of": first["artifact"]}
+    for alarm in (first, second):
+        (manifest,) = (third_copy / "artifacts").glob(f"{alarm['artifact']}*.json")
+        assert [entry["decision"] for entry in read_json(manifest)["alarms"]] == [alarm["decision"]]
+    only_that = {first["id"]: Decision("known noise", later_gates=False)}
+    asked, stopped_by, _ = run_asking(third, third_copy, None, approved=only_that)
+    assert (asked, stopped_by) == (1, ["source_lost"])
+    assert records(third_copy)[-1]["alarms"][0]["decision"]["later_gates"] is False
 
 
 @contextmanager

@@ -176,10 +176,10 @@ def test_a_port_that_is_taken_is_named_before_anything_starts(mistake, tmp_path)
 
 
 @pytest.mark.parametrize("words", [("up",), ("dashboard",)])
-@pytest.mark.parametrize("port", [65_536, -1])
+@pytest.mark.parametrize("port", [65_536, 99_999, 0, -1])
 def test_a_port_that_there_is_not_is_refused_in_a_line(mistake, tmp_path, words, port):
     said = mistake(*words, "--port", port, "--store", tmp_path)
-    assert said == f"port {port} cannot be used (the last one is 65535): choose others with --port"
+    assert said == f"port {port} cannot be used (expected 1 to 65535): choose others with --port"
 
 
 def test_a_second_up_over_the_same_database_is_refused(mistake, tmp_path, monkeypatch):

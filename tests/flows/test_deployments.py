@@ -9,11 +9,15 @@ import pytest
 import yaml
 from prefect.cli.deploy._models import DeploymentConfig, PrefectYamlModel, WorkPoolConfig
 from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.utilities.schema_tools.validation import ValidationError as Refused
+from prefect.utilities.schema_tools.validation import validate
 from prefect.workers.process import ProcessJobConfiguration
 from pydantic import ValidationError
 
-from polylm.flows.deployed import RunRequest
-from polylm.flows.recipes import all_recipes
+from polylm.flows.deployed import DATA_STAGES, NEED_SOURCES, Approval, CorpusRequest, RunRequest
+from polylm.flows.recipes import all_recipes, resolve
+from polylm.tasks.stage import all_stages
+from polylm.tasks.store import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYED = yaml.safe_load((ROOT / "prefect.yaml").read_text())
@@ -47,6 +51,7 @@ def test_the_parameters_fit_the_form(deployment):
     flow = load_flow_from_entrypoint(deployment["entrypoint"])
     request = flow.validate_parameters(deployment["parameters"])["request"]
     assert request.recipe == RECIPES[deployment["name"]]
+    assert validate(deployment["parameters"], dict(flow.parameters), ignore_required=True) == []
 
 
 def test_a_slip_in_a_parameter_is_an_error():
@@ -59,6 +64,52 @@ def test_a_slip_in_a_parameter_is_an_error():
 
 def test_the_form_offers_every_recipe():
     assert set(get_args(RunRequest.model_fields["recipe"].annotation)) == set(all_recipes())
+
+
+def test_the_last_stage_is_chosen_among_those_of_the_deployment_in_their_order(third_store):
+    enum = {model: model.model_json_schema()["properties"]["until"]["enum"] for model in (RunRequest, CorpusRequest)}
+    (record,) = map(read_json, third_store.glob("runs/*.json"))
+    ran = [entry["stage"] for entry in record["stages"]]
+    assert [stage for stage in enum[CorpusRequest] if stage in ran] == ran
+    assert enum[CorpusRequest] == ["", *DATA_STAGES] == enum[RunRequest][: len(DATA_STAGES) + 1]
+    assert sorted(enum[RunRequest]) == sorted(["", *(stage.name for stage in all_stages())])
+
+
+def test_white_space_around_names_and_paths_is_left_out():
+    request = RunRequest(sources=[" mine = a b/c \n"], languages=["en\n"], changes=["text.rules = c4\t"], store=" s\n")
+    assert (request.sources, request.languages, request.changes) == (["mine=a b/c"], ["en"], ["text.rules=c4"])
+    assert request.store == "s"
+
+
+def is_taken(form, **values):
+    try:
+        return validate({**values}, form.model_json_schema(), raise_on_error=True) == []
+    except Refused:
+        return False
+
+
+@pytest.mark.parametrize("recipe", sorted(all_recipes()))
+def test_the_form_asks_for_a_source_where_the_recipe_needs_one(recipe):
+    try:
+        resolve(recipe)
+    except ValueError:
+        assert recipe in NEED_SOURCES
+    else:
+        assert recipe not in NEED_SOURCES
+    assert (
+        is_taken(RunRequest, recipe=recipe) == is_taken(RunRequest, recipe=recipe, sources=[]) == (recipe == "sample")
+    )
+    assert is_taken(RunRequest, recipe=recipe, sources=["mine=folder"])
+    assert is_taken(RunRequest, recipe=recipe, changes=["sources.mine.path=folder"])
+    assert is_taken(CorpusRequest, recipe=recipe, sources=["mine=folder"]) == (recipe == "corpus")
+    assert not is_taken(CorpusRequest)
+
+
+@pytest.mark.parametrize("reason", ["", "...", "\u200b\u200b\u200b"])
+def test_an_approval_needs_a_reason_in_words(reason):
+    assert not is_taken(Approval, approve=True, reason=reason)
+    with pytest.raises(ValidationError, match="reason"):
+        Approval(approve=True, reason=reason)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,9 @@ def test_the_form_refuses_a_bad_value_at_its_field(person, up):
     person.opens_form("corpus")
     person.adds("Sources", "no-path")
     person.submits()
-    expect(person.field("Sources")).to_contain_text("'no-path' does not match")
+    expect(person.field("Sources")).to_contain_text(
+        "'NAME=PATH, such as mine=folder/of/files, on one line' was expected"
+    )
     assert flow_runs(up, "corpus") == before
 
 
@@ -151,7 +153,7 @@ def test_what_would_keep_it_does_once_an_alarm_is_approved_in_the_form_with_a_re
     evidence.close()
     assert up.attempts(run) == ["approved", "completed"]
     (alarm,) = up.record(run)["alarms"]
-    assert alarm["decision"] == {"approved": True, "reason": REASON}
+    assert alarm["decision"] == {"approved": True, "reason": REASON, "later_gates": True}
     (manifest,) = (up.store / "artifacts").glob(f"{alarm['artifact']}*.json")
     assert [entry["decision"] for entry in read_json(manifest)["alarms"]] == [alarm["decision"]]
     new = up.record(run)["new"]

@@ -36,3 +36,15 @@ def test_a_server_that_ended_is_not_said_to_be_slow(tmp_path):
     process.wait()
     with pytest.raises(ValueError, match=r"the Prefect server ended \(signal 9\) before it answered; its log is "):
         wait_until_healthy("http://127.0.0.1:9/health", process, tmp_path / "log", "Prefect server")
+
+
+def test_a_server_that_could_not_start_is_told_with_its_last_error(tmp_path):
+    log = tmp_path / "log"
+    words = [sys.executable, "-c", "import sys; print('waits'); sys.path.nosuch"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
+    process.wait()
+    with pytest.raises(
+        ValueError, match=r"before it answered: AttributeError: 'list' .*'nosuch'; its log is .*\. start"
+    ):
+        wait_until_healthy("http://127.0.0.1:9/health", process, log, "Prefect server", "start it again")

@@ -24,25 +24,26 @@ STEPS = 150  # of the training that is cancelled
 @pytest.fixture(scope="module")
 def begun(up, changes):
     """Flow runs that get on beside the first tests: one of them fails at once, one meets an alarm and waits for an answer."""
-    strict = [*changes, "alarms.max_source_loss=0.3", "alarms.min_documents=50"]
+    strict = [*changes, "alarms.max_source_loss=0.2", "alarms.min_documents=50", 'floors.own={"en":1}']
     return {
         "mistaken": up.start("sample", changes=["text.nosuch=1"]),
-        "strict": up.start("sample", changes=strict, workers=2),
+        "strict": up.start("sample", changes=[f" {change}\n" for change in strict], languages=["en"], workers=2),
     }
 
 
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
     [
-        ("changes", ["nosuch.field=1"], "does not match"),
-        ("changes", ["text"], "does not match"),
-        ("sources", ["no-path"], "does not match"),
-        ("sources", ["mine=\ud800"], "does not match"),
-        ("changes", ["text=\x00"], "does not match"),
-        ("store", "\udfff", "does not match"),
+        ("changes", ["nosuch.field=1"], "'FIELD=VALUE, such as "),
+        ("changes", ["text"], "'FIELD=VALUE, such as "),
+        ("sources", ["no-path"], "'NAME=PATH, such as "),
+        ("sources", ["mine=\ud800"], "'NAME=PATH, such as "),
+        ("changes", ["text=\x00"], "'FIELD=VALUE, such as "),
+        ("store", "\udfff", "'the path of a folder, on one line' was expected"),
         ("until", "nosuch", "is not one of"),
         ("on_alarm", "shout", "is not one of"),
         ("workers", -1, "less than the minimum"),
+        ("languages", ["English"], "'a code of two or three letters, such as en' was expected"),
         ("recipes", "sample", "Additional properties"),
     ],
 )
@@ -53,6 +54,14 @@ def test_a_bad_value_is_refused_in_the_form(up, begun, field, value, reason):
     said = refused.value.read().decode()
     assert field in said
     assert reason in said
+
+
+def test_a_run_of_data_stages_is_refused_without_a_source(up, begun):
+    for more in ({}, {"sources": []}):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            up.start("corpus", **more)
+        assert refused.value.code == 409
+        assert "source" in refused.value.read().decode()
 
 
 def test_there_is_a_deployment_for_every_way_to_run(up):
@@ -99,21 +108,28 @@ def cancel(up, run):
     assert wait_until(lambda: up.state(run)["type"] == "CANCELLED", 30, 0.3), up.state(run)
 
 
-def test_an_alarm_that_is_not_approved_ends_the_run_with_the_reason(up, begun):
+def test_an_alarm_that_is_approved_is_asked_about_once_and_the_next_one_that_is_not_ends_the_run(up, begun):
     run = begun["strict"]
     state = up.end_of(run)
     assert (state["type"], state["name"]) == ("PAUSED", "Suspended"), state
-    for answer in ({"approve": True, "reason": ""}, {"approve": True}):
+    for answer in ({"approve": True, "reason": ""}, {"approve": True, "reason": "..."}, {"approve": True}):
         said = up.ask(f"/api/flow_runs/{run}/resume", {"run_input": answer})
         assert said["status"] == "REJECT", "an approval needs a reason"
+    up.ask(f"/api/flow_runs/{run}/resume", {"run_input": {"approve": True, "reason": "only English is wanted"}})
+    assert wait_until(lambda: up.attempts(run) == ["approved", "awaiting approval"], 180, 0.3), up.worker_log()
+    rules = [(alarm["rule"], bool(alarm["decision"])) for alarm in up.record(run)["alarms"]]
+    assert rules == [("source_lost", True), ("source_lost", True), ("no_survivors", False)]
+    assert wait_until(lambda: up.state(run)["type"] == "PAUSED", 30, 0.3), up.state(run)
     up.ask(f"/api/flow_runs/{run}/resume", {"run_input": {"approve": False, "reason": "the export was broken"}})
     assert (up.end_of(run)["type"], up.state(run)["message"]) == (
         "FAILED",
         "not approved: the export was broken (this run has ended; a new one asks again)",
     )
-    assert up.attempts(run) == ["refused"]
-    (alarm,) = up.record(run)["alarms"]
-    assert alarm["decision"] == {"approved": False, "reason": "the export was broken"}
+    assert up.attempts(run) == ["approved", "refused"]
+    first, held, refused = [alarm["decision"] for alarm in up.record(run)["alarms"]]
+    assert first == {"approved": True, "reason": "only English is wanted", "later_gates": True}
+    assert held == {"approved": True, "reason": "only English is wanted", "of": up.record(run)["alarms"][0]["artifact"]}
+    assert refused == {"approved": False, "reason": "the export was broken"}
 
 
 def test_the_nightly_run_builds_what_is_new_in_the_folder_and_says_what_that_is(up):

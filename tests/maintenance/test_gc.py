@@ -29,7 +29,7 @@ from polylm.tasks.run import run
 from polylm.tasks.session import Observer, session
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, files
-from polylm.tasks.store import Store, StoreError, read_json, write_json
+from polylm.tasks.store import MANIFEST, Store, StoreError, read_json, write_json
 
 ALL = Policy(keep_runs=1, older_than_days=0)
 WORDS = {"A": 1.0, "B": 2.0, "C": 3.0}
@@ -161,7 +161,7 @@ def test_what_was_freed_is_given_back_as_it_was(store):
     before = snapshot(store.root)
     freed = collect(store, ALL)
     assert 0 < len(snapshot(store.root)) < len(before)
-    assert restore(store) == (len(freed.free), 0)
+    assert restore(store) == (sum(item.files for item in freed.free), 0)
     assert snapshot(store.root) == before
     assert list((store.root / "trash").iterdir()) == []
 
@@ -173,7 +173,7 @@ def test_what_was_made_again_meanwhile_stays(store):
     inode = part.stat().st_ino
     back, left = restore(store)
     assert left > 0
-    assert back + left == len(freed.free)
+    assert back + left == sum(item.files for item in freed.free)
     assert part.stat().st_ino == inode
     assert all(replays(store.root, name) for name in WORDS)
     assert empty_trash(store).files > 0
@@ -228,7 +228,7 @@ def test_what_cannot_be_made_again_stays_with_its_models_unless_asked_for(tmp_pa
             run(generate, NoParams(), model)
     spared = plan(here.store, ALL)
     assert set(spared.by_stage()) == {"join"}
-    assert spared.spared["cannot be made again"] == 4  # a table, a folder, and their manifests
+    assert spared.spared["cannot be made again"] == 6  # a table, a folder of three files, and their manifests
     assert set(plan(here.store, replace(ALL, also_irreproducible=True)).by_stage()) == {
         "join",
         "write_model",
@@ -335,8 +335,12 @@ def test_the_report_is_values_and_lines(store):
     said = garbage(store.root, "plan", 1, 0)
     assert said["lines"][-1].endswith("could go: --delete moves them to the trash")
     assert json.loads(json.dumps(said))["stages"]["choose"]["files"] > 0
-    assert garbage(store.root, "delete", 1, 0)["deleted"]
-    assert garbage(store.root, "restore")["restored"] > 0
+    moved = garbage(store.root, "delete", 1, 0)
+    assert moved["deleted"]
+    files = sum(sums["files"] for sums in moved["stages"].values())
+    assert list((store.root / "trash").rglob(f"folders/*/*/{MANIFEST}")), "a folder of several files is among them"
+    back = garbage(store.root, "restore")
+    assert (back["restored"], back["left"], back["lines"]) == (files, 0, [f"{files} files put back"])
     garbage(store.root, "delete", 1, 0)
     assert garbage(store.root, "empty")["bytes"] > 0
 
