@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from polylm.flows import corpus
 from polylm.flows.alarms import Watch
 from polylm.flows.corpus import build_corpus
 from polylm.flows.evaluation import export_and_evaluate
@@ -11,10 +10,10 @@ from polylm.flows.history import describe_new, previous_run, whats_new
 from polylm.flows.instructions import build_instructions
 from polylm.flows.recipe_options import resolve
 from polylm.flows.recipes import Recipe
+from polylm.flows.stage_order import stages_in_order
 from polylm.flows.training import build_tokens, train_base, tune
 from polylm.tasks.session import Observer, Orchestrator, Session, session
 from polylm.tasks.settings import Settings
-from polylm.tasks.stage import Stage, all_stages
 
 
 def build_everything(recipe: Recipe, watch: Watch) -> None:
@@ -70,11 +69,10 @@ def _check_until(until: str | None, recipe: Recipe) -> None:
     """Before anything is built; a stage that only some recipes of a flow have is missed when its run has ended."""
     if until is None:
         return
-    known = sorted(stage.name for stage in all_stages())
+    known = stages_in_order(build_everything)
     if until not in known:
         raise ValueError(f"--until {until}: no such stage; there are {', '.join(known)}")
-    own = sorted(stage.name for stage in vars(corpus).values() if isinstance(stage, Stage))
-    if recipe.flow == "corpus" and until not in own:
+    if recipe.flow == "corpus" and until not in (own := stages_in_order(build_corpus)):
         raise ValueError(f"--until {until}: no such stage in a recipe of data stages; it has {', '.join(own)}")
 
 

@@ -73,15 +73,15 @@ def test_a_wrong_setting_of_the_environment_is_named(mistake, monkeypatch):
 def test_an_unknown_stage_lists_those_that_there_are(mistake, tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
     said = mistake("plan", "corpus", "--source", "a=a.jsonl", "--until", "celan", "--store", "store")
-    assert said.startswith(
-        "--until celan: no such stage; there are assign_split, check_declared, choose_keepers, clean,"
-    )
+    assert said.startswith("--until celan: no such stage; there are ingest, count_lines, clean,")
 
 
 def test_a_stage_of_other_recipes_is_refused_before_anything_is_built(mistake, tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
     said = mistake("run", "corpus", "--source", "a=a.jsonl", "--until", "pretrain", "--store", "store")
-    assert said.startswith("--until pretrain: no such stage in a recipe of data stages; it has assign_split, ")
+    assert said.startswith(
+        "--until pretrain: no such stage in a recipe of data stages; it has ingest, count_lines, clean,"
+    )
     assert not list((tmp_path / "store").rglob("*.parquet"))
 
 

@@ -15,7 +15,8 @@ from prefect.workers.process import ProcessJobConfiguration
 from pydantic import ValidationError
 
 from polylm.flows.deployed import DATA_STAGES, NEED_SOURCES, Approval, CorpusRequest, RunRequest
-from polylm.flows.recipes import all_recipes, resolve
+from polylm.flows.recipe_options import resolve
+from polylm.flows.recipes import all_recipes
 from polylm.tasks.stage import all_stages
 from polylm.tasks.store import read_json
 
