@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from polylm.dashboard import charts
 from polylm.dashboard.alarms import Alarm, alarm_at
+from polylm.dashboard.distinct import siblings
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.links import documents_url, key_of, stage_url
 from polylm.dashboard.origins import Origin, origins_of, summary
@@ -128,7 +129,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
         overlap=_overlap(asked, tallies), answer=_answer(asked, moves) if moves else None, stage=sample.job.stage,
         reset=asked.href(language=asked.language), form=FORMS[sample.unit], unit=sample.unit,
         origins=_origins(asked), ask=url("run", run.id, "stage", entry.stage, "what-if"), artifact=key_of(entry), alarm=alarm,
-        alarm_href=_documents(run, entry, alarm), found=partial(_found, asked),
+        alarm_href=_documents(run, entry, alarm), siblings=siblings(here, run, entry), found=partial(_found, asked),
         has_knobs=bool(asked.knobs), plain=_plain, has_fit=asked.fit is not None, by_language=_by_language(sample),
     )  # fmt: skip
 
