@@ -19,6 +19,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 _LOG = logging.getLogger(__name__)
 _VERIFY = "`polylm verify`"
+_IN_OTHER_WORDS = "delete it, and the next run makes it again"  # what stages' own code says of a file that it reads
 
 
 class Missing(ValueError):
@@ -68,6 +69,8 @@ def shown(error: Exception, store: Path) -> str:
     _log(str(error))
     # Where the store is on this machine is nobody's business, but who runs a command must say it.
     told = str(error).replace(f"{store}/", "").replace(str(store), "STORE")
+    if _IN_OTHER_WORDS in told:
+        told = f"{told}; {_VERIFY} names all that is damaged"
     return told.replace(_VERIFY, f"`{polylm(store, 'verify')}`")
 
 
@@ -91,7 +94,9 @@ def _log(message: str) -> None:
 def _shown(status: int) -> Callable[[Request, Exception], Response]:
     def handle(request: Request, error: Exception) -> Response:
         root = request.app.state.queries.store.root
-        return _page(request, status, shown(error, root) if status >= 500 else str(error).replace(str(root), "STORE"))
+        if isinstance(error, StoreError):
+            return _page(request, status, shown(error, root), "This cannot be shown")
+        return _page(request, status, str(error).replace(str(root), "STORE"))
 
     return handle
 
@@ -122,5 +127,5 @@ def _ours(request: Request, error: Exception) -> Response:
     return _page(request, 500, "The dashboard failed at this page; its log says where.")
 
 
-def _page(request: Request, status: int, message: str) -> Response:
-    return page(request, "error.html", status=status, title=HTTPStatus(status).phrase, message=message)
+def _page(request: Request, status: int, message: str, title: str = "") -> Response:
+    return page(request, "error.html", status=status, title=title or HTTPStatus(status).phrase, message=message)

@@ -18,7 +18,7 @@ from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.keeping import Change, LetIn, advice_on, let_in
 from polylm.dashboard.origins import Origin, origins_of
 from polylm.dashboard.queries import Here, Place, Queries
-from polylm.dashboard.recipe_fields import command_line, set_words
+from polylm.dashboard.recipe_fields import command_line, option_lines, set_words
 from polylm.dashboard.refit import can_refit, refit
 from polylm.dashboard.search import labels_of
 from polylm.dashboard.shown_text import shown_text
@@ -92,6 +92,7 @@ def document(
         let_in=[_let_in(here, run, place, change, patience=0.0) for change in advice.changes] if advice else [],
         refits=[can_refit(here, change) for change in advice.changes] if advice else [],
         command_line=command_line,
+        option_lines=option_lines,
         has_packed=bool(run.entries("pack")),
     )
 

@@ -16,13 +16,13 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class Row:
-    """A run in the list; `problem` says why a number is missing."""
+    """A run in the list; `problems` say why a number is missing."""
 
     run: Run
     documents: int | None
     selected: int | None
     before: Run | None  # of the same recipe
-    problem: str
+    problems: tuple[str, ...]
 
 
 @router.get("/")
@@ -30,11 +30,12 @@ def runs(request: Request, here: Here, before: str = "") -> Response:
     """Runs, the newest first, a hundred a page."""
     found = [run for run in here.runs() if not before or run.id < before]
     rows = [_row(here, run) for run in found[:PAGE_RUNS]]
-    return page(request, "runs.html", rows=rows, older=len(found) > PAGE_RUNS, before=before)
+    problems = list(dict.fromkeys(problem for row in rows for problem in row.problems))
+    return page(request, "runs.html", rows=rows, problems=problems, older=len(found) > PAGE_RUNS, before=before)
 
 
 def _row(here: Queries, run: Run) -> Row:
     notes = Notes(here.store.root)
     selected = notes.read(lambda: here.survivors(run), None)
     before = run_before(here.runs(), run)
-    return Row(run, here.documents(run), selected, before, "; ".join(notes.problems))
+    return Row(run, here.documents(run), selected, before, tuple(notes.problems))
