@@ -28,14 +28,14 @@ class Row:
 @router.get("/")
 def runs(request: Request, here: Here, before: str = "") -> Response:
     """Runs, the newest first, a hundred a page."""
-    found = [run for run in here.runs() if not before or run.id < before]
-    rows = [_row(here, run) for run in found[:PAGE_RUNS]]
+    every = here.runs()
+    found = [run for run in every if not before or run.id < before]
+    rows = [_row(here, run, run_before(every, run)) for run in found[:PAGE_RUNS]]
     problems = list(dict.fromkeys(problem for row in rows for problem in row.problems))
     return page(request, "runs.html", rows=rows, problems=problems, older=len(found) > PAGE_RUNS, before=before)
 
 
-def _row(here: Queries, run: Run) -> Row:
+def _row(here: Queries, run: Run, before: Run | None) -> Row:
     notes = Notes(here.store.root)
     selected = notes.read(lambda: here.survivors(run), None)
-    before = run_before(here.runs(), run)
     return Row(run, here.documents(run), selected, before, tuple(notes.problems))

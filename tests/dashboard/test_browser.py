@@ -74,12 +74,12 @@ def test_the_options_of_moved_thresholds_are_seen_whole_and_copied(browser, addr
     assert line.inner_text().replace(" \\\n", "\n").split("\n") == OPTIONS
     assert line.evaluate("one => one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight")
     page.locator(".answer .copied button").click()
-    page.wait_for_function("document.querySelector('.answer .copied button').textContent === 'Copied'")
+    page.locator(".answer .copied button", has_text="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == " \\\n".join(OPTIONS)
     page.locator("#rule-list_ratio input[type=number]").fill(
         "0.06"
     )  # htmx puts another answer in: its button is shown too
-    page.wait_for_function("document.querySelector('.answer .copied pre').textContent.includes('0.06')")
+    page.locator(".answer .copied pre", has_text="0.06").wait_for()
     page.locator(".answer .copied button").wait_for(state="visible")
     context.close()
 

@@ -42,7 +42,7 @@ def opened(root):
     return SimpleNamespace(client=Asker(app), here=app.state.queries)
 
 
-def settled(client, path, pending='http-equiv="refresh"|class="pending"', seconds=20):
+def settled(client, path, pending='http-equiv="refresh"|class="pending"|being read: ask again', seconds=20):
     """The answer once nothing of it is being read."""
     said = [client.get(path)]
     wait_until(lambda: not re.search(pending, said[-1].text) or said.append(client.get(path)), seconds)
