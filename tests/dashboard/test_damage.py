@@ -164,7 +164,7 @@ def mutations(root, seed, kind, count):
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("parts", 24), ("tables", 8), ("manifests", 40), ("records", 70)])
+@pytest.mark.parametrize(("kind", "count"), [("parts", 24), ("tables", 8), ("manifests", 30), ("records", 50)])
 def test_whatever_a_file_holds_no_page_fails_without_naming_it(copy, kind, count):
     found = {}
     for name in mutations(copy.root, 5, kind, count):
