@@ -77,7 +77,9 @@ def choose(request: Request, here: Here, a: str = "", b: str = "") -> Response:
     first = here.run(a) if a else second and run_before(runs, second)
     if first and second:
         return RedirectResponse(url("compare", first.id, second.id), HTTPStatus.SEE_OTHER)
-    return page(request, "compare_choice.html", second=second, first=None, choices=_choices(runs, first, second))
+    other = next((run for run in runs if second and run.id < second.id), None)
+    choices = _choices(runs, first, second)
+    return page(request, "compare_choice.html", second=second, first=None, other=other, choices=choices)
 
 
 @router.get("/compare/{a}/{b}")
