@@ -48,6 +48,11 @@ def alarms_of(run: Run) -> list[Alarm]:
     return [_alarm(told, run.state) for told in run.alarms]
 
 
+def without_evidence(run: Run) -> list[Evidence]:
+    """Every alarm, where nothing that it counts can be read."""
+    return [Evidence(alarm, "", "", "", False) for alarm in alarms_of(run)]
+
+
 def evidence_of(here: Queries, run: Run, funnel: Funnel | None) -> list[Evidence]:
     """Every alarm with links to a stage, opened at its subject, and to the documents that it counts."""
     gates = gates_of(here, run)
@@ -81,7 +86,10 @@ def _alarm(told: Mapping[str, Any], state: str) -> Alarm:
 
 
 def _number(value: Any) -> float | None:
-    known = isinstance(value, int | float) and math.isfinite(value)
+    try:
+        known = isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:
+        known = False
     return float(value) if known else None
 
 

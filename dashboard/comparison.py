@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from polylm.dashboard.distinct import apart, titled
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.gates import stage_of
 from polylm.dashboard.queries import Queries
@@ -33,7 +34,7 @@ class Difference:
 class StagePair:
     """The same stage in both runs; None where a run lacks it."""
 
-    stage: str
+    title: str
     a: Entry | None
     b: Entry | None
 
@@ -66,6 +67,11 @@ class Flips:
     shown: tuple[Flip, ...]
 
 
+def run_before(runs: Sequence[Run], run: Run) -> Run | None:
+    """The last run of the same recipe before one, which it is compared with where nobody chooses; `runs` are the newest first."""
+    return next((one for one in runs if one.id < run.id and one.name == run.name and one.state != "damaged"), None)
+
+
 def stages_are_known(here: Queries) -> bool:
     """Whether all stages are imported, which takes seconds, once: descriptions of params need them, a page can wait."""
     return here.cache.soon(("stages are imported",), lambda: stage_of("clean")) is not None
@@ -82,10 +88,12 @@ def param_differences(here: Queries, a: Run, b: Run) -> list[Difference]:
     ]
 
 
-def stage_pairs(a: Run, b: Run) -> list[StagePair]:
+def stage_pairs(here: Queries, a: Run, b: Run) -> list[StagePair]:
     """The stages of both in the order of the first; those that run several times are paired in their order."""
     first, second = _numbered(a), _numbered(b)
-    return [StagePair(key[0], first.get(key), second.get(key)) for key in {**first, **second}]
+    told = {**apart(here, b), **apart(here, a)}
+    entries = {**second, **first}
+    return [StagePair(titled(entries[key], told), first.get(key), second.get(key)) for key in {**first, **second}]
 
 
 def flips(here: Queries, a: Run, b: Run, offset: int, limit: int, way: str = "") -> Flips | None:

@@ -4,22 +4,25 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet as pq
 from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
 
 from polylm.dashboard.cache import PATIENCE_SECONDS, Cache
 from polylm.dashboard.database import Database
-from polylm.dashboard.errors import BadRequest, Missing
-from polylm.dashboard.store_reading import Manifest, StoreReader
+from polylm.dashboard.errors import BadRequest, Damaged, Missing, Notes
+from polylm.dashboard.store_reading import Manifest, StoreReader, reading
 from polylm.tasks import keys
+from polylm.tasks.maintenance import seal
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import Artifact, Record, StoreError, read_columns
 
+Told = TypeVar("Told", bound=BaseModel)
 _VALUES = 2_000  # results that are held
 
 
@@ -73,6 +76,18 @@ class Queries:
     def manifest(self, of: Entry | str) -> Manifest:
         return self.reader.manifest(of if isinstance(of, str) else of.artifact)
 
+    def params(self, of: Entry | str, shown: type[Told]) -> Told:
+        """Those params of an artifact that a page shows, in the types that it needs; StoreError where they are others."""
+        manifest = self.manifest(of)
+        try:
+            return shown.model_validate(manifest.params)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            told = f"{'.'.join(map(str, problem['loc']))[:80]}: {problem['msg'][:200]}"
+            raise StoreError(
+                f"The manifest of {manifest.ref} has params that its stage does not ({told}): run again."
+            ) from error
+
     def reads(self, of: Entry | str) -> dict[str, Manifest]:
         """The manifests of what an artifact was made from, by stage, in the order of the stage's inputs."""
         refs = [ref for ref in self.manifest(of).reads if not ref.startswith("adopt/")]
@@ -81,6 +96,12 @@ class Queries:
     def paths(self, of: Entry | str) -> list[Path]:
         """The files, or the folders, of an artifact's parts in their order."""
         return self.reader.part_paths(self.manifest(of))
+
+    def folder(self, of: Entry | str) -> Path:
+        """The folder of an artifact that is one; StoreError where its manifest names none."""
+        if not (paths := self.paths(of)):
+            raise StoreError(f"The manifest of {self.manifest(of).ref} names no folder: run again.")
+        return paths[0]
 
     def artifact(self, of: Entry | str) -> Artifact:
         """An artifact with the records of all its parts: opens every part, so not for pages of large stores."""
@@ -94,7 +115,7 @@ class Queries:
         manifest = self.manifest(of)
         if manifest.shape.startswith("folder") or not manifest.parts:
             return {}
-        return self.cache.get(("columns", manifest.key), lambda: _schema(self.reader.part_paths(manifest)[0]))
+        return self.cache.get(("columns", manifest.key), lambda: _columns(self.reader.part_paths(manifest)))
 
     def part(self, of: Entry | str, index: int = 0, columns: Sequence[str] | None = None) -> pa.Table:
         """One part of an artifact, or some of its columns; checksums are verified. Not kept."""
@@ -102,7 +123,15 @@ class Queries:
         if not 0 <= index < len(manifest.parts):
             raise Missing(f"{manifest.ref} has {len(manifest.parts)} parts, and none of index {index}.")
         self._known(of, columns or ())
-        return _there(lambda: read_columns(self.reader.part_paths(manifest)[index], list(columns) if columns else None))
+        path = self.reader.part_paths(manifest)[index]
+        with reading(path):
+            return read_columns(path, list(columns) if columns else None)
+
+    def check_part(self, of: Entry | str, index: int) -> None:
+        """Damaged where a part is gone, or its footer is not what was written."""
+        path = self.reader.part_paths(self.manifest(of))[index]
+        with reading(path):
+            seal.read_footer(path)
 
     def small_table(self, of: Entry | str) -> pa.Table:
         """All parts of a small table (fits, reports, metrics) in one, with the column `job` where there are several."""
@@ -114,13 +143,19 @@ class Queries:
         manifest = self.manifest(of)
         return self.cache.soon(("facts", manifest.key), lambda: self._facts(manifest), patience)
 
-    def facts_of(self, run: Run) -> dict[str, Facts | None]:
-        """The facts of all stages of a run whose artifacts are there, by artifact; they share one wait."""
+    def facts_of(self, run: Run, notes: Notes) -> dict[str, Facts | None]:
+        """The facts of all stages of a run whose artifacts are there and whole, by artifact; they share one wait."""
         until = time.monotonic() + PATIENCE_SECONDS
-        there = [entry for entry in run.stages if self.has(entry)]
-        for entry in there:
-            self.facts(entry, 0.0)
-        return {entry.artifact: self.facts(entry, max(0.0, until - time.monotonic())) for entry in there}
+        there = [entry for entry in run.stages if notes.read(lambda entry=entry: self.has(entry), False)]  # type: ignore[misc]
+        known: dict[str, Facts | None] = {}
+        for patient in (False, True):  # all are asked for before any is waited for
+            for entry in there:
+                try:
+                    known[entry.artifact] = self.facts(entry, max(0.0, until - time.monotonic()) if patient else 0.0)
+                except StoreError as error:
+                    known.pop(entry.artifact, None)
+                    notes.add(error)
+        return known
 
     def sql(
         self, statement: str, beside: Mapping[str, Entry | str] | None = None, bind: Sequence[Any] = ()
@@ -210,7 +245,8 @@ class Queries:
         )
 
     def _record(self, manifest: Manifest, key: str) -> Record | None:
-        return self.store.record(manifest.shape, manifest.stage, key)
+        with reading(self.store.path(manifest.shape, manifest.stage, key)):
+            return self.store.record(manifest.shape, manifest.stage, key)
 
     def _ask(self, statement: str, manifests: Mapping[str, Manifest], bind: Sequence[Any]) -> pa.Table:
         files = {name: [str(path) for path in self.reader.part_paths(m)] for name, m in manifests.items()}
@@ -226,16 +262,21 @@ Here = Annotated[Queries, Depends(_of)]
 """What a page's function takes to ask the store: `def show(request: Request, here: Here) -> Response`."""
 
 
+def _columns(paths: Sequence[Path]) -> dict[str, pa.DataType]:
+    """Names and types, the same in all parts: from the first that can be read."""
+    problems: list[Damaged] = []
+    for path in paths:
+        try:
+            return _schema(path)
+        except Damaged as error:
+            problems.append(error)
+    raise problems[0]
+
+
 def _schema(path: Path) -> dict[str, pa.DataType]:
-    schema = _there(lambda: pq.read_schema(path))
-    return {field.name: field.type for field in schema}
-
-
-def _there(read: Any) -> Any:
-    try:
-        return read()
-    except FileNotFoundError as error:
-        raise StoreError("A part of this artifact is gone: run again to make it.") from error
+    with reading(path):
+        schema = pq.read_schema(pa.BufferReader(b"PAR1" + seal.read_footer(path)))
+        return {field.name: field.type for field in schema}
 
 
 def _size(path: Path) -> int:

@@ -33,7 +33,12 @@ def set_words(run: Run, made: Manifest, changes: Changes) -> list[str]:
 
 def command_line(words: Sequence[str]) -> str:
     """The options as a shell takes them; add them to the command that made the run."""
-    return " ".join(f"--set {shlex.quote(word)}" for word in words)
+    return " ".join(option_lines(words))
+
+
+def option_lines(words: Sequence[str]) -> list[str]:
+    """The same, one by one."""
+    return [f"--set {shlex.quote(word)}" for word in words]
 
 
 def leaves(params: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,10 +21,10 @@ from polylm.dashboard.errors import BadRequest
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.links import NO_LABEL
 from polylm.dashboard.queries import Place, Queries
+from polylm.dashboard.store_reading import reading
 from polylm.tasks import keys
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.stage import REASON
-from polylm.tasks.store import StoreError
 
 By = Literal["words", "id", "url"]
 Fate = Literal["", "kept", "rejected"]
@@ -214,23 +214,19 @@ def _scan(here: Queries, run: Run, asked: Question, after: tuple[int, int]) -> F
 
 def _batches(here: Queries, entry: Entry, part: int, column: str, begin: int) -> Iterator[tuple[int, pa.Array]]:
     """(first row, values) of a column from a row on; row groups before it are not read."""
-    try:
-        with pq.ParquetFile(here.paths(entry)[part], page_checksum_verification=True) as file:
-            first = 0
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                at, first = first, first + rows
-                if first <= begin:
-                    continue
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column], use_threads=False):
-                    skip = min(max(0, begin - at), batch.num_rows)
-                    if skip < batch.num_rows:
-                        yield at + skip, batch.column(0).slice(skip)
-                    at += batch.num_rows
-    except FileNotFoundError as error:
-        raise StoreError(f"A part of {entry.stage} is gone: run again to make it.") from error
-    except (OSError, pa.ArrowInvalid) as error:
-        raise StoreError(f"A part of {entry.stage} cannot be read: `polylm verify` names it ({error}).") from error
+    path = here.paths(entry)[part]
+    with reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        first = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            at, first = first, first + rows
+            if first <= begin:
+                continue
+            for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=[column], use_threads=False):
+                skip = min(max(0, begin - at), batch.num_rows)
+                if skip < batch.num_rows:
+                    yield at + skip, batch.column(0).slice(skip)
+                at += batch.num_rows
 
 
 def _read_labels(here: Queries, run: Run, part: int, language: Entry | None, gates: Sequence[Entry]) -> Labels:

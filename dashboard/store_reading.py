@@ -1,30 +1,42 @@
-"""Runs and manifests of a store as values. Whatever an address names is looked up here; none of it becomes a path."""
+"""Runs, manifests and files of a store as values. Whatever an address names is looked up here; none of it becomes a path.
 
+Manifests and records may be of other versions, cut short or changed by hand: what cannot be read is an error that names
+the file and the way out, whatever JSON it holds.
+"""
+
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pydantic import Field, TypeAdapter, ValidationError
 
 from polylm.dashboard.cache import Cache
-from polylm.dashboard.errors import Missing
+from polylm.dashboard.errors import Damaged, Missing
 from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
 from polylm.tasks.maintenance.run_records import run_id as id_of
 from polylm.tasks.store import Shape, Store, StoreError, read_json
 
 _REF = re.compile(r"([a-z0-9_]{1,80})/([0-9a-f]{8,64})")
 _PARSED = 4_000  # manifests and run records that are held
+_MOST = 2**63  # what no count of ours comes to, and no column holds
+_Count = Annotated[int, Field(ge=0, lt=_MOST)]
+_Key = Annotated[str, Field(pattern=r"^[0-9a-f]{8,64}(\.[0-9]{1,9})?$")]  # it becomes a path
 
 
 @dataclass(frozen=True)
 class ManifestPart:
     """One part of an artifact; `number` is that of its first document."""
 
-    key: str
+    key: _Key
     label: str
-    number: int | None
-    rows: int
-    reasons: Mapping[str, int]
+    number: _Count | None
+    rows: _Count
+    reasons: Mapping[str, _Count]
 
 
 @dataclass(frozen=True)
@@ -36,10 +48,10 @@ class Manifest:
     shape: Shape
     sources: tuple[str, ...]
     params: Mapping[str, Any]
-    version: int
+    version: _Count
     reads: tuple[str, ...]
     parts: tuple[ManifestPart, ...]
-    jobs: tuple[str, ...] = ()  # of an ingest: whose own files are tables of bad records
+    jobs: tuple[_Key, ...] = ()  # of an ingest: whose own files are tables of bad records
     alarms: tuple[Mapping[str, Any], ...] = ()
 
     @property
@@ -87,9 +99,8 @@ class StoreReader:
             found = self._once(path, _manifest)
         except FileNotFoundError:
             raise Missing(f"The artifact {ref} is gone from this store.") from None
-        if found is None:
-            raise StoreError(f"The manifest of {ref} is damaged: the next run of the recipe writes it again.")
-        assert isinstance(found, Manifest)
+        if not isinstance(found, Manifest):
+            raise StoreError(f"The manifest of {ref} is damaged ({found}): the next run of the recipe writes it again.")
         return found
 
     def part_paths(self, manifest: Manifest) -> list[Path]:
@@ -104,9 +115,9 @@ class StoreReader:
 
     def _run(self, path: Path) -> Run:
         try:
-            run = self._once(path, read_run)
+            run = self._once(path, _record)
         except OSError:  # gone since it was listed, or a link that leads nowhere
-            run = read_run(path)
+            run = _record(path)
         assert isinstance(run, Run)
         return run.as_it_is()
 
@@ -115,19 +126,63 @@ class StoreReader:
         return self._parsed.get((path, stat.st_mtime_ns, stat.st_size), lambda: parse(path))
 
 
-def _manifest(path: Path) -> Manifest | None:
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors of reading a file of an artifact, whatever they are, as one that names it: Damaged."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Damaged(path, "gone") from error
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        told = error.__cause__ if isinstance(error, StoreError) else error  # it names the path too
+        if isinstance(told, OSError) and told.strerror:
+            raise Damaged(path, f"not readable ({told.strerror})") from error
+        raise Damaged(path, f"damaged ({str(told)[:200]})") from error
+
+
+def _manifest(path: Path) -> Manifest | str:
+    """What a manifest says, or what is wrong with it."""
     told = read_json(path)
     if told is None:
-        return None
-    return Manifest(
-        stage=told["stage"],
-        key=path.stem,
-        shape=told["shape"],
-        sources=tuple(told["sources"]),
-        params=told.get("params", {}),
-        version=told.get("version", 0),
-        reads=tuple(told.get("reads", ())),
-        parts=tuple(ManifestPart(**part) for part in told["parts"]),
-        jobs=tuple(told.get("jobs", ())),
-        alarms=tuple(told.get("alarms", ())),
-    )
+        return "it is not what was written"
+    named = {"params": {}, "version": 0, "reads": (), **told, "key": path.stem}
+    try:
+        manifest = _MANIFEST.validate_python(named)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"[:200]
+    if manifest.stage != path.parent.name:
+        return "it is of another stage"
+    return _impossible(told) or manifest
+
+
+def _record(path: Path) -> Run:
+    """A run's record; one with numbers that cannot be counted with is damaged too."""
+    run = read_run(path)
+    if not (problem := _impossible(run.model_dump())):
+        return run
+    error = f"{id_of(path)}.json is damaged ({problem}): delete it; nothing but this note is lost"
+    return Run(id=run.id, name=id_of(path).partition("-")[2], state="damaged", error=error)
+
+
+def _impossible(told: Any) -> str:
+    """What in a JSON value could not be shown or counted with; "" where there is nothing."""
+    try:
+        json.dumps(told, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:  # escapes may hold what is no text
+        return "it holds lone surrogates"
+    except RecursionError:
+        return "it is nested too deeply"
+    left = [told]
+    while left:
+        value = left.pop()
+        if isinstance(value, Mapping):
+            left += value.values()
+        elif isinstance(value, list | tuple):
+            left += value
+        elif isinstance(value, int) and abs(value) >= _MOST:
+            return "it holds a number that is too large"
+    return ""
+
+
+_MANIFEST = TypeAdapter(Manifest)

@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from polylm.dashboard.funnel import packed_tokens
 from polylm.dashboard.queries import Queries
+from polylm.dashboard.store_reading import reading
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.store import StoreError, read_json
 
@@ -40,6 +42,22 @@ _CHUNK_BYTES = 8 << 20  # of a journal that are parsed at a time
 Floats = NDArray[np.float64]
 
 
+class Guard(BaseModel):
+    """From when on a step stands out."""
+
+    window: int = Field(128, ge=1, lt=2**31)
+    deviations: float = Field(6.0, allow_inf_nan=False)
+
+
+class TrainingParams(BaseModel):
+    """What the pages show of a training's params, as its manifest or its job says it."""
+
+    segment: str = ""
+    steps: int = Field(0, ge=0, lt=2**53)
+    batch: int | None = Field(None, ge=0, lt=2**53)
+    guard: Guard = Guard()
+
+
 @dataclass(frozen=True)
 class Training:
     """One segment of a run. Its own steps count from 1; on the page they come after the `before` steps of others."""
@@ -48,7 +66,7 @@ class Training:
     state: str  # completed, running or interrupted
     planned: int
     before: int
-    params: Mapping[str, Any]
+    params: TrainingParams
     entry: Entry | None = None  # None while it is not finished
     folder: Path | None = None  # of the artifact, or of the work in progress
 
@@ -61,18 +79,14 @@ def trainings_of(here: Queries, run: Run) -> list[Training]:
     """The trainings of a run in their order; the last may be at work."""
     found: list[Training] = []
     for entry in (entry for entry in run.stages if entry.stage in STAGES and here.has(entry)):
-        params = here.manifest(entry).params
-        name = str(params.get("segment", entry.stage))
+        params = here.params(entry, TrainingParams)
         before = sum(one.planned for one in found)
-        found.append(
-            Training(name, "completed", int(params.get("steps", 0)), before, params, entry, here.paths(entry)[0])
-        )
+        name = params.segment or entry.stage
+        found.append(Training(name, "completed", params.steps, before, params, entry, here.folder(entry)))
     state = "running" if run.state == "running" else "interrupted"
-    for folder, job in _at_work(here, run, {one.segment for one in found}):
-        segment, before = job["segments"][0], sum(one.planned for one in found)
-        found.append(
-            Training(segment["name"], state, segment["steps"], before, _told(job), folder=folder / "scratch/training")
-        )
+    for folder, params in _at_work(here, run, {one.segment for one in found}):
+        before = sum(one.planned for one in found)
+        found.append(Training(params.segment, state, params.steps, before, params, folder=folder / "scratch/training"))
     return found
 
 
@@ -115,8 +129,7 @@ def events(training: Training) -> list[dict[str, Any]]:
         return []
     if training.is_finished:
         path = training.folder / "logs" / "events.parquet"
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist() if path.exists() else []
-        return rows
+        return _rows(path)
     path = training.folder / "events.jsonl"
     lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     return [_parsed(line, path) for line in lines if line.endswith(b"\n")]
@@ -167,13 +180,13 @@ def _held_out_bytes_per_token(here: Queries, run: Run) -> dict[str, float]:
     entries = run.entries("train_tokenizer")
     if not entries or not here.has(entries[-1]):
         return {}
-    path = here.paths(entries[-1])[0] / "statistics.parquet"
-    rows = pq.read_table(path, columns=["language", "bytes_per_token"]).to_pylist() if path.exists() else []
+    path = here.folder(entries[-1]) / "statistics.parquet"
+    rows = _rows(path, ["language", "bytes_per_token"])
     return {row["language"]: row["bytes_per_token"] for row in rows if row["bytes_per_token"]}
 
 
-def _at_work(here: Queries, run: Run, finished: set[str]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Folders of training jobs that begin with weights of this run and have its params."""
+def _at_work(here: Queries, run: Run, finished: set[str]) -> Iterator[tuple[Path, TrainingParams]]:
+    """Folders of training jobs that begin with weights of this run and have its params; none of a job that is damaged."""
     weights = {
         part.key
         for stage in ("initialize", *STAGES)
@@ -184,29 +197,40 @@ def _at_work(here: Queries, run: Run, finished: set[str]) -> Iterator[tuple[Path
     if run.state == "completed" or not weights:
         return
     for path in sorted((here.store.root / "work").glob("*/scratch/job.json")):
-        job = read_json(path)
-        if not _JOB.fullmatch(path.parts[-3]) or not isinstance(job, dict) or "initial_weights" not in job:
+        told = _told(read_json(path)) if _JOB.fullmatch(path.parts[-3]) else None
+        if told is None:
             continue
-        segment = job["segments"][0]
-        wanted = run.recipe.get(segment["name"], {})
-        same = all(wanted.get(name, value) == value for name, value in _told(job).items())
-        if same and Path(job["initial_weights"]).name in weights and segment["name"] not in finished:
-            yield path.parents[1], job
+        params, own, begins_with = told
+        wanted = run.recipe.get(params.segment, {})
+        same = isinstance(wanted, Mapping) and all(wanted.get(name, value) == value for name, value in own.items())
+        if same and begins_with in weights and params.segment not in finished:
+            yield path.parents[1], params
 
 
-def _told(job: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a job, what its params say too."""
-    segment = job["segments"][0]
+def _told(job: Any) -> tuple[TrainingParams, dict[str, Any], str] | None:
+    """Of a job, what its params say too, as values and as it stands there, and the weights that it begins with."""
     names = ("batch", "seed", "optimizer", "guard", "checkpoint_every")
-    return {"segment": segment["name"], "steps": segment["steps"]} | {n: job[n] for n in names if n in job}
+    try:
+        segment = job["segments"][0]
+        own = {"segment": segment["name"], "steps": segment["steps"]} | {n: job[n] for n in names if n in job}
+        return TrainingParams.model_validate(own), own, Path(job["initial_weights"]).name
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
 
 
 def _read(path: Path, columns: list[str], first: int, last: int | None) -> pa.Table:
     bounds = [("step", ">=", first), *([("step", "<=", last)] if last is not None else [])]
-    try:
+    with reading(path):
         return pq.read_table(path, columns=columns, filters=bounds)
-    except FileNotFoundError as error:
-        raise StoreError("The metrics of this training are gone: `polylm verify` says what to run again.") from error
+
+
+def _rows(path: Path, columns: list[str] | None = None) -> list[dict[str, Any]]:
+    """A small table of a folder as rows; none where there is no such file."""
+    if not path.exists():
+        return []
+    with reading(path):
+        rows: list[dict[str, Any]] = pq.read_table(path, columns=columns).to_pylist()
+        return rows
 
 
 def _between(table: pa.Table, first: int, last: int | None) -> pa.Table:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
@@ -49,7 +49,7 @@ def url(*segments: str, **query: Any) -> str:
 
 def count(value: float | None) -> str:
     """1234567 -> 1,234,567."""
-    return "–" if value is None else f"{value:,.0f}"
+    return f"{value:,.0f}" if _is_finite(value) else "–"
 
 
 def short_count(value: float | None) -> str:
@@ -64,7 +64,7 @@ def size(value: float | None) -> str:
 
 def percent(value: float | None) -> str:
     """A share: 0.1234 -> 12.3 %; never 0.0 % of something, never 100.0 % of not everything."""
-    if value is None or not math.isfinite(value):
+    if not _is_finite(value):
         return "–"
     if 0 < value < 0.0005:
         return "< 0.1 %"
@@ -73,7 +73,7 @@ def percent(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     """A measurement to four significant digits."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+    if not _is_finite(value):
         return "–"
     told = f"{value:,.0f}" if abs(value) >= 10_000 or float(value).is_integer() else f"{value:.4g}"
     return told.replace("-", "−", 1) if value < 0 else told
@@ -87,7 +87,7 @@ def signed(value: float) -> str:
 
 def duration(seconds: float | None) -> str:
     """75.2 -> 1 min 15 s."""
-    if seconds is None:
+    if not _is_finite(seconds):
         return "–"
     if seconds < 60:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
@@ -109,8 +109,16 @@ def words(name: str) -> str:
     return plain(name.replace("_", " "))
 
 
+def _is_finite(value: float | None) -> TypeGuard[float]:
+    """Whether there is a number that can be written; an integer of a damaged file may be larger than any float."""
+    try:
+        return value is not None and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def _scaled(value: float | None, base: int, units: tuple[str, ...]) -> str:
-    if value is None or not math.isfinite(value):
+    if not _is_finite(value):
         return "–"
     scaled, step = float(value), 0
     while abs(scaled) >= base and step < len(units) - 1:

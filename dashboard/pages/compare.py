@@ -3,23 +3,26 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import RedirectResponse
 
 from polylm.dashboard.alarms import alarms_of
-from polylm.dashboard.comparison import Flip, flips, param_differences, stage_pairs, stages_are_known
+from polylm.dashboard.comparison import Flip, flips, param_differences, run_before, stage_pairs, stages_are_known
 from polylm.dashboard.funnel import Funnel, funnel_of
 from polylm.dashboard.pages.evaluation import LOWER_IS_BETTER, SURE, rows_of
 from polylm.dashboard.queries import Here, Queries
 from polylm.dashboard.text import shortened
-from polylm.dashboard.view import page
+from polylm.dashboard.view import page, url
 from polylm.tasks.evaluation.table import AVERAGE
 from polylm.tasks.maintenance.run_records import Run
 
 router = APIRouter()
 SHOWN = 10  # flipped documents a page
 SHOWN_CHARS = 500
+CHOICES = 200  # runs in a list
 Way = Literal["", "lost", "gained"]
 
 
@@ -66,6 +69,19 @@ class Shown:
     text: str
 
 
+@router.get("/compare")
+def choose(request: Request, here: Here, a: str = "", b: str = "") -> Response:
+    """The two runs that a form names; without a first one, the run of the same recipe before the second (the newest)."""
+    runs = here.runs()
+    second = here.run(b) if b else next(iter(runs), None)
+    first = here.run(a) if a else second and run_before(runs, second)
+    if first and second:
+        return RedirectResponse(url("compare", first.id, second.id), HTTPStatus.SEE_OTHER)
+    other = next((run for run in runs if second and run.id < second.id), None)
+    choices = _choices(runs, first, second)
+    return page(request, "compare_choice.html", second=second, first=None, other=other, choices=choices)
+
+
 @router.get("/compare/{a}/{b}")
 def compare(
     request: Request,
@@ -77,7 +93,8 @@ def compare(
 ) -> Response:
     """The page; `way` chooses flipped documents that were lost or gained."""
     first, second = here.run(a), here.run(b)
-    return page(request, "compare.html", **values(here, first, second, way, number))
+    choices = _choices(here.runs(), first, second)
+    return page(request, "compare.html", choices=choices, **values(here, first, second, way, number))
 
 
 def values(here: Queries, a: Run, b: Run, way: Way, number: int) -> dict[str, Any]:
@@ -90,7 +107,7 @@ def values(here: Queries, a: Run, b: Run, way: Way, number: int) -> dict[str, An
         "a": a,
         "b": b,
         "params": param_differences(here, a, b),
-        "stages": stage_pairs(a, b),
+        "stages": stage_pairs(here, a, b),
         "counting": len(known) < 2 or found is None or not stages_are_known(here),
         "languages": _languages(*known) if len(known) == 2 else [],
         "gates": _gates(*known) if len(known) == 2 else [],
@@ -104,6 +121,12 @@ def values(here: Queries, a: Run, b: Run, way: Way, number: int) -> dict[str, An
         "shown": SHOWN,
         "sure": SURE,
     }
+
+
+def _choices(runs: Sequence[Run], *chosen: Run | None) -> list[Run]:
+    """The newest runs, and those that are chosen, the newest first."""
+    named = {run.id for run in chosen if run}
+    return [run for index, run in enumerate(runs) if index < CHOICES or run.id in named]
 
 
 def _languages(a: Funnel, b: Funnel) -> list[tuple[Pair, Pair]]:

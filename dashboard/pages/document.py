@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -10,13 +11,14 @@ from markupsafe import Markup
 from polylm.dashboard import document as doc
 from polylm.dashboard.cache import PATIENCE_SECONDS
 from polylm.dashboard.charts.svg import chart, line, rect
+from polylm.dashboard.commands import polylm
 from polylm.dashboard.document import Cluster, Verdict
-from polylm.dashboard.errors import BadRequest, Missing
+from polylm.dashboard.errors import BadRequest, Missing, Notes
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.keeping import Change, LetIn, advice_on, let_in
 from polylm.dashboard.origins import Origin, origins_of
 from polylm.dashboard.queries import Here, Place, Queries
-from polylm.dashboard.recipe_fields import command_line, set_words
+from polylm.dashboard.recipe_fields import command_line, option_lines, set_words
 from polylm.dashboard.refit import can_refit, refit
 from polylm.dashboard.search import labels_of
 from polylm.dashboard.shown_text import shown_text
@@ -64,6 +66,8 @@ def document(
         run=run,
         place=place,
         near=_near(here, run, place),
+        why=polylm(here.store.root, "why", place.address, "--run", run.id),
+        gone=_gone(here, run, place),
         about=about,
         sentence=_recorded(recorded)
         if unasked
@@ -88,6 +92,7 @@ def document(
         let_in=[_let_in(here, run, place, change, patience=0.0) for change in advice.changes] if advice else [],
         refits=[can_refit(here, change) for change in advice.changes] if advice else [],
         command_line=command_line,
+        option_lines=option_lines,
         has_packed=bool(run.entries("pack")),
     )
 
@@ -179,6 +184,14 @@ def _near(here: Queries, run: Run, place: Place) -> list[tuple[str, str]]:
     rows = here.manifest(here.entry(run, "ingest")).parts[place.part].rows
     near = [("before", place.row - 1), ("after", place.row + 1)]
     return [(name, here.address(run, place.part, row)) for name, row in near if 0 <= row < rows]
+
+
+def _gone(here: Queries, run: Run, place: Place) -> list[str]:
+    """The parts of gates that should hold this document's verdict and cannot be read: the page asks the gates themselves."""
+    notes = Notes(here.store.root)
+    for gate in gates_of(here, run):
+        notes.read(partial(here.check_part, gate, place.part), None)
+    return notes.problems
 
 
 def _sentence(verdict: Verdict, about: dict[str, Any], cluster: Cluster | None, *, is_done: bool) -> Markup:

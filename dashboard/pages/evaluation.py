@@ -7,10 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
+from pydantic import BaseModel
 
 from polylm.dashboard import charts
 from polylm.dashboard.charts import Series
 from polylm.dashboard.queries import Here, Queries
+from polylm.dashboard.trainings import STAGES, TrainingParams
 from polylm.dashboard.view import page, words
 from polylm.tasks.evaluation.table import AVERAGE, CATEGORIES
 from polylm.tasks.maintenance.run_records import Run
@@ -131,12 +133,15 @@ def _ages(here: Queries, run: Run) -> dict[str, int]:
     for entry in run.entries("evaluate"):
         if not here.has(entry):
             continue
-        manifest = here.manifest(entry)
-        exports = [ref for ref in manifest.reads if ref.startswith("export/")]
-        for model, ref in zip(manifest.params.get("models", ()), exports, strict=False):
+        exports = [ref for ref in here.manifest(entry).reads if ref.startswith("export/")]
+        for model, ref in zip(here.params(entry, _Evaluated).models, exports, strict=False):
             if here.has(ref):
-                ages[str(model)] = _steps(here, ref)
+                ages[model] = _steps(here, ref)
     return dict(sorted(ages.items(), key=lambda item: item[1]))
+
+
+class _Evaluated(BaseModel):
+    models: tuple[str, ...] = ()
 
 
 def _steps(here: Queries, ref: str) -> int:
@@ -144,8 +149,8 @@ def _steps(here: Queries, ref: str) -> int:
     total, seen = 0, 0
     while ref and here.has(ref) and (seen := seen + 1) < 100:
         manifest = here.manifest(ref)
-        total += int(manifest.params.get("steps", 0)) if manifest.stage in ("pretrain", "finetune") else 0
-        before = [read for read in manifest.reads if read.partition("/")[0] in ("pretrain", "finetune", "initialize")]
+        total += here.params(ref, TrainingParams).steps if manifest.stage in STAGES else 0
+        before = [read for read in manifest.reads if read.partition("/")[0] in (*STAGES, "initialize")]
         ref = before[-1] if before else ""
     return total
 

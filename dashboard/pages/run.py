@@ -1,5 +1,6 @@
 """One run: what became of its documents, what was made from what, what it cost, and what alarmed. Live while it runs."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 
 from polylm.dashboard import charts
-from polylm.dashboard.alarms import evidence_of, other_errors
+from polylm.dashboard.alarms import evidence_of, other_errors, without_evidence
 from polylm.dashboard.charts import Bar, Node, Step
 from polylm.dashboard.charts.svg import Format
+from polylm.dashboard.distinct import apart, titled
+from polylm.dashboard.errors import Notes
 from polylm.dashboard.funnel import Funnel, funnel_of, packed_tokens
 from polylm.dashboard.links import documents_url, stage_url
 from polylm.dashboard.queries import Facts, Here, Queries
@@ -21,6 +24,7 @@ from polylm.tasks.maintenance.run_records import Entry, Run
 Unit = Literal["documents", "chars", "bytes"]
 FORMS: dict[Unit, Format] = {"documents": count, "chars": short_count, "bytes": size}
 NAMES: dict[Unit, str] = {"documents": "documents", "chars": "characters", "bytes": "bytes"}
+_STAGE = re.compile(r"[a-z0-9_]{1,80}")
 router = APIRouter()
 SHOWN_REASONS = 4
 SHOWN_BARS = 10
@@ -31,6 +35,7 @@ class Line:
     """One stage in the table of stages; `facts` None: collected as garbage, or still being read."""
 
     entry: Entry
+    title: str
     href: str
     rows_href: str  # "" of folders
     facts: Facts | None
@@ -61,12 +66,15 @@ def live(request: Request, here: Here, run_id: str, by: Unit = "documents") -> R
 
 
 def _values(here: Queries, run: Run, by: Unit) -> dict[str, Any]:
-    funnel = funnel_of(here, run)
-    facts = here.facts_of(run)
+    notes = Notes(here.store.root)
+    funnel = notes.read(lambda: funnel_of(here, run), Funnel([]))
+    tokens: dict[str, int] = notes.read(lambda: packed_tokens(here, run), {})
+    facts = here.facts_of(run, notes)
+    told = apart(here, run)
     lines = [
-        Line(entry, stage_url(run, entry), _rows_href(here, run, entry), facts.get(entry.artifact))
+        Line(entry, titled(entry, told), stage_url(run, entry), _rows_href(here, run, entry) if entry.artifact in facts else "", facts.get(entry.artifact))
         for entry in run.stages
-    ]
+    ]  # fmt: skip
     pending = funnel is None or None in facts.values()
     return {
         "run": run,
@@ -74,28 +82,29 @@ def _values(here: Queries, run: Run, by: Unit) -> dict[str, Any]:
         "units": list(FORMS),
         "names": NAMES,
         "form": FORMS[by],
-        "tokens": packed_tokens(here, run),
+        "tokens": tokens,
         "documents": here.documents(run),
-        "survivors": here.survivors(run),
+        "survivors": notes.read(lambda: here.survivors(run), None),
         "funnel": funnel,
         "funnel_chart": _funnel_chart(run, funnel, by) if funnel and funnel.gates else None,
         "reasons_chart": _reasons_chart(run, funnel, by) if funnel and funnel.gates else None,
-        "lineage": charts.lineage(*_graph(here, run), title="What was made from what"),
+        "lineage": charts.lineage(*_graph(here, run, told), title="What was made from what"),
         "lines": lines,
         "cost_chart": _cost_chart(lines),
         "poll": run.state == "running" or pending,
         "href": {entry.stage: stage_url(run, entry) for entry in run.stages},
         "found": partial(documents_url, run),
         "new": _new(here, run),
-        "evidence": evidence_of(here, run, funnel),
+        "evidence": notes.read(lambda: evidence_of(here, run, funnel), without_evidence(run)),
         "error": other_errors(run).replace(str(here.store.root), "STORE"),  # as on pages of errors
         "attempts": _attempts(here, run),
+        "problems": notes.problems,
     }
 
 
 def _rows_href(here: Queries, run: Run, entry: Entry) -> str:
-    """Where the rows of a table are; "" of folders and of what was collected as garbage."""
-    if not here.has(entry) or here.manifest(entry).shape.startswith("folder"):
+    """Where the rows of a table are; "" of folders."""
+    if here.manifest(entry).shape.startswith("folder"):
         return ""
     return stage_url(run, entry, **{"as": "table"}) + "#rows"
 
@@ -152,27 +161,37 @@ def _top(reasons: dict[str, int]) -> str:
     return ", ".join([*(f"{words(r)} {count(n)}" for r, n in list(reasons.items())[:SHOWN_REASONS]), *more])
 
 
-def _graph(here: Queries, run: Run) -> tuple[list[Node], list[tuple[str, str]]]:
+def _graph(here: Queries, run: Run, told: Mapping[str, str]) -> tuple[list[Node], list[tuple[str, str]]]:
     """The stages of a run and, while it is not complete, those that the last complete run of the recipe had after them."""
     nodes, edges = [], []
     for entry in run.stages:
         note = f"{entry.state} · {duration(entry.seconds)}" if entry.built else entry.state
-        nodes.append(Node(entry.artifact, words(entry.stage), entry.state, note, stage_url(run, entry)))
+        nodes.append(Node(entry.artifact, titled(entry, told), entry.state, note, stage_url(run, entry)))
         edges += [(ref, entry.artifact) for ref in entry.reads]
-    for entry, state, note in _ahead(here, run):
-        nodes.append(Node(entry.artifact, words(entry.stage), state, note))
+    like = _like(here, run)
+    told = apart(here, like) if like else {}
+    for entry, state, note in _ahead(run, like):
+        nodes.append(Node(entry.artifact, titled(entry, told), state, note))
         edges += [(_known(run, ref), entry.artifact) for ref in entry.reads]
     return nodes, edges
 
 
-def _ahead(here: Queries, run: Run) -> list[tuple[Entry, str, str]]:
+def _like(here: Queries, run: Run) -> Run | None:
+    """The last complete run of the recipe of a run that is not complete: it tells what is still to come."""
+    if run.state in ("completed", "approved", "damaged"):
+        return None
+    return next((one for one in here.runs() if one.name == run.name and one.state == "completed"), None)
+
+
+def _ahead(run: Run, like: Run | None) -> list[tuple[Entry, str, str]]:
     """What is still to come of a run that is not complete, as far as an earlier run tells; the first of it is at work."""
     if run.state in ("completed", "approved", "damaged"):
         return []
-    like = next((one for one in here.runs() if one.name == run.name and one.state == "completed"), None)
     rest = _without(like.stages, run.stages) if like else []
     at_work = str(run.now.get("stage") or "")
-    if at_work and (not rest or rest[0].stage != at_work):  # the first run of its kind: nothing tells what follows
+    if _STAGE.fullmatch(at_work) and (
+        not rest or rest[0].stage != at_work
+    ):  # the first run of its kind: nothing tells what follows
         jobs = _whole(run.now.get("jobs")) or 0
         entry = Entry(stage=at_work, jobs=jobs, reused=0, built=0, seconds=0.0, rows=0, reasons={}, artifact=at_work)  # fmt: skip
         rest = [entry, *rest]
@@ -202,7 +221,7 @@ def _cost_chart(lines: list[Line]) -> object:
     known = [line for line in lines if line.facts]
     ranked = sorted(known, key=lambda line: -line.facts.cpu_seconds if line.facts else 0)[:SHOWN_BARS]
     items = [
-        Bar(words(line.entry.stage), line.facts.cpu_seconds, line.href, note=f"{duration(line.facts.cpu_seconds)} CPU, peak {size(line.facts.peak_bytes)}")
+        Bar(line.title, line.facts.cpu_seconds, line.href, note=f"{duration(line.facts.cpu_seconds)} CPU, peak {size(line.facts.peak_bytes)}")
         for line in ranked
         if line.facts
     ]  # fmt: skip

@@ -1,18 +1,41 @@
 """The first page: every run of the store, whatever started it."""
 
+from dataclasses import dataclass
+
 from fastapi import APIRouter, Request, Response
 
-from polylm.dashboard.queries import Here
+from polylm.dashboard.comparison import run_before
+from polylm.dashboard.errors import Notes
+from polylm.dashboard.queries import Here, Queries
 from polylm.dashboard.view import page
+from polylm.tasks.maintenance.run_records import Run
 
 PAGE_RUNS = 100
 router = APIRouter()
 
 
+@dataclass(frozen=True)
+class Row:
+    """A run in the list; `problems` say why a number is missing."""
+
+    run: Run
+    documents: int | None
+    selected: int | None
+    before: Run | None  # of the same recipe
+    problems: tuple[str, ...]
+
+
 @router.get("/")
 def runs(request: Request, here: Here, before: str = "") -> Response:
     """Runs, the newest first, a hundred a page."""
-    found = [run for run in here.runs() if not before or run.id < before]
-    rows = [(run, here.documents(run), here.survivors(run)) for run in found[:PAGE_RUNS]]
-    compare = "/compare/{a}/{b}" in request.app.state.paths
-    return page(request, "runs.html", rows=rows, older=len(found) > PAGE_RUNS, compare=compare, before=before)
+    every = here.runs()
+    found = [run for run in every if not before or run.id < before]
+    rows = [_row(here, run, run_before(every, run)) for run in found[:PAGE_RUNS]]
+    problems = list(dict.fromkeys(problem for row in rows for problem in row.problems))
+    return page(request, "runs.html", rows=rows, problems=problems, older=len(found) > PAGE_RUNS, before=before)
+
+
+def _row(here: Queries, run: Run, before: Run | None) -> Row:
+    notes = Notes(here.store.root)
+    selected = notes.read(lambda: here.survivors(run), None)
+    return Row(run, here.documents(run), selected, before, tuple(notes.problems))

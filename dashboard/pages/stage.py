@@ -5,14 +5,15 @@ import json
 import pkgutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import HTMLResponse
 
 from polylm.dashboard import stages
-from polylm.dashboard.errors import Missing
+from polylm.dashboard.distinct import siblings
+from polylm.dashboard.errors import Missing, Notes, shown
 from polylm.dashboard.gates import stage_of
 from polylm.dashboard.links import documents_url, key_of, stage_url
 from polylm.dashboard.parameters import takes
@@ -71,7 +72,7 @@ def stage_page(
     try:
         return special(request, here, run, entry)
     except StoreError as error:  # made by other code, or damaged: what the manifest says can still be shown
-        return _generic(request, here, run, entry, page, problem=str(error))
+        return _generic(request, here, run, entry, page, problem=shown(error, here.store.root))
 
 
 @router.get("/run/{run_id}/stage/{stage}/what-if")
@@ -100,17 +101,19 @@ def _generic(request: Request, here: Queries, run: Run, entry: Entry, number: in
         "entry": entry,
         "stage": stage,
         "problem": problem,
-        "siblings": run.entries(entry.stage),
+        "siblings": siblings(here, run, entry),
     }
     if not here.has(entry):
         return render(request, "stage.html", **common, manifest=None)
-    manifest = here.manifest(entry)
+    manifest, notes = here.manifest(entry), Notes(here.store.root)
+    facts = notes.read(partial(here.facts, entry), None)
+    table = notes.read(partial(_rows, here, entry, manifest, number), None)
     return render(
-        request, "stage.html", **common, manifest=manifest, params=_params(stage, manifest), facts=here.facts(entry),
+        request, "stage.html", **common, manifest=manifest, params=_params(stage, manifest), facts=facts, damage=notes.problems,
         reads=_reads(here, run, entry), readers=[(one.stage, stage_url(run, one)) for one in _readers(here, run, manifest)],
         jobs=manifest.parts[:SHOWN_JOBS], more_jobs=max(0, len(manifest.parts) - SHOWN_JOBS),
         found=lambda reason: documents_url(run, gate=entry.stage, reason=reason, alone=True),
-        table=_rows(here, entry, manifest, number), number=number, has_special=entry.stage in _by_name(),
+        table=table, number=number, has_special=entry.stage in _by_name(),
         href=lambda **query: url("run", run.id, "stage", entry.stage, artifact=key_of(entry), **query),
     )  # fmt: skip
 

@@ -198,10 +198,10 @@ def _zooms(
 
 def _spikes(piece: Piece) -> list[Spike]:
     """Steps that the guard skipped, and those that it would have, had it known as many steps as we do."""
-    guard = piece.training.params.get("guard") or {"window": 128, "deviations": 6.0}
+    guard = piece.training.params.guard
     loss, norm = piece.column("loss"), piece.column("grad_norm")
     skipped = piece.table["skipped"].to_pylist()
-    high = outliers(loss, guard["deviations"], guard["window"]) | outliers(norm, guard["deviations"], guard["window"])
+    high = outliers(loss, guard.deviations, guard.window) | outliers(norm, guard.deviations, guard.window)
     at = np.flatnonzero(high | np.array([reason is not None for reason in skipped], np.bool_))
     return [
         Spike(

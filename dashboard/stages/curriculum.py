@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import Request, Response
 from markupsafe import Markup
+from pydantic import BaseModel
 
 from polylm.dashboard import charts
 from polylm.dashboard.queries import Queries
@@ -59,12 +60,18 @@ class Segment:
         return rows
 
 
+class Asked(BaseModel):
+    """What the page shows of the params."""
+
+    alpha: float
+
+
 def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     """The page of `plan_curriculum`."""
     segments = segments_of(here, run, entry)
     return own_page(
-        request, "curriculum.html", run, entry, segments=segments, groups=_groups(segments),
-        languages=_languages(segments), params=here.manifest(entry).params,
+        request, here, "curriculum.html", run, entry, segments=segments, groups=_groups(segments),
+        languages=_languages(segments), params=here.params(entry, Asked),
     )  # fmt: skip
 
 

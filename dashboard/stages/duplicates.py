@@ -69,7 +69,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     if clusters is not None:
         values |= _all_clusters(here, run, clusters)
         values["cluster"] = _one_cluster(here, run, clusters, asked["cluster"], number) if asked["cluster"] else None
-    return own_page(request, "duplicates.html", run, entry, **values)
+    return own_page(request, here, "duplicates.html", run, entry, **values)
 
 
 STAGES = dict.fromkeys(("join_bands", "verify_clusters", "label_clusters", "choose_keepers"), view)

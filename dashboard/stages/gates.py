@@ -13,11 +13,12 @@ from markupsafe import Markup
 
 from polylm.dashboard import charts
 from polylm.dashboard.alarms import Alarm, alarm_at
+from polylm.dashboard.distinct import siblings
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.links import documents_url, key_of, stage_url
 from polylm.dashboard.origins import Origin, origins_of, summary
 from polylm.dashboard.queries import Queries
-from polylm.dashboard.recipe_fields import command_line, set_words
+from polylm.dashboard.recipe_fields import option_lines, set_words
 from polylm.dashboard.stages.examples import Example, examples
 from polylm.dashboard.stages.fits import Fit, fit_of
 from polylm.dashboard.stages.knobs import PREFIX, Knob, changes_of, knobs_of, moved, read_moves
@@ -54,7 +55,7 @@ class Answer:
 
     what_if: WhatIf
     of: Change
-    options: str  # as --set; "" where no field of the recipe has these params
+    options: list[str]  # each as --set; none where no field of the recipe has these params
     moves: list[tuple[str, float | None, float | None]]  # name, from, to
     gained: list[Example]
     lost: list[Example]
@@ -128,7 +129,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
         overlap=_overlap(asked, tallies), answer=_answer(asked, moves) if moves else None, stage=sample.job.stage,
         reset=asked.href(language=asked.language), form=FORMS[sample.unit], unit=sample.unit,
         origins=_origins(asked), ask=url("run", run.id, "stage", entry.stage, "what-if"), artifact=key_of(entry), alarm=alarm,
-        alarm_href=_documents(run, entry, alarm), found=partial(_found, asked),
+        alarm_href=_documents(run, entry, alarm), siblings=siblings(here, run, entry), found=partial(_found, asked),
         has_knobs=bool(asked.knobs), plain=_plain, has_fit=asked.fit is not None, by_language=_by_language(sample),
     )  # fmt: skip
 
@@ -347,7 +348,7 @@ def _answer(asked: _Asked, moves: Mapping[Knob, float | None]) -> Answer:
     cut = len(found.gained)
     (only,) = found.by_label if len(found.by_label) == 1 else (None,)
     of = only if only and only.label == asked.language else found.total
-    return Answer(found, of, command_line(options), told, listed[:cut], listed[cut:], milliseconds)
+    return Answer(found, of, option_lines(options), told, listed[:cut], listed[cut:], milliseconds)
 
 
 def _plain(value: float | None) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from fastapi import Request, Response
 from markupsafe import Markup
+from pydantic import BaseModel
 
 from polylm.dashboard import charts
+from polylm.dashboard.distinct import siblings
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.links import documents_url, stage_url
 from polylm.dashboard.queries import Queries
@@ -72,7 +74,7 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
         bars=_bars(labels) if labels else None, doubts=_doubts(here, run, entry, chosen),
         scripts=_scripts(here, entry), more=max(0, len(labels or ()) - SHOWN_LABELS), shown=SHOWN_LABELS,
         gates=[(one.stage, stage_url(run, one)) for name in GATES for one in run.entries(name)[-1:]],
-        again=f"{request.url.path}?{request.url.query}", doubt_parts=min(DOUBT_PARTS, len(here.manifest(entry).parts)),
+        again=f"{request.url.path}?{request.url.query}", siblings=siblings(here, run, entry), doubt_parts=min(DOUBT_PARTS, len(here.manifest(entry).parts)),
     )  # fmt: skip
 
 
@@ -171,8 +173,12 @@ def _as_read(here: Queries, run: Run, entry: Entry, read: Entry) -> Declared | N
     if rows is None:
         raise _StillCounting
     pairs = [(row["declared"], row["found"] or "", row["n"]) for row in rows.to_pylist()]
-    fields = here.manifest(read).params.get("fields", [])
-    return _compared(", ".join(map(str, fields)), pairs) if pairs else None
+    fields = here.params(read, _Declaring).fields
+    return _compared(", ".join(fields), pairs) if pairs else None
+
+
+class _Declaring(BaseModel):
+    fields: tuple[str, ...] = ()
 
 
 def _as_written(here: Queries, run: Run, entry: Entry) -> Declared | None:

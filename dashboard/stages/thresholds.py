@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request, Response
+from pydantic import BaseModel, Field
 
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.gates import gate_jobs
@@ -32,6 +33,14 @@ class Candidates:
     taken: Origin | None
 
 
+class Asked(BaseModel):
+    """What the page shows of the params."""
+
+    min_references: int = Field(ge=0, lt=2**53)
+    reference_kinds: tuple[str, ...]
+    method: str
+
+
 def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     """One language's candidates (`?language=`; that with most reference documents where none is named)."""
     rows = here.small_table(entry).to_pylist()
@@ -44,10 +53,10 @@ def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     own = [row for row in rows if row["language"] == chosen]
     methods = list(dict.fromkeys(row["method"] for row in own if row["method"] != FIXED))
     return own_page(
-        request, "thresholds.html", run, entry, language=chosen, methods=methods, fixed=FIXED,
+        request, here, "thresholds.html", run, entry, language=chosen, methods=methods, fixed=FIXED,
         languages=[(name, stage_url(run, entry, language=name)) for name in languages],
         numbers=numbers.get(chosen, (0, 0)), rules=_rules(own, _taken(here, run, entry, chosen)),
-        params=here.manifest(entry).params, gate=_gate_url(run, chosen), words=_words(here, run, entry, methods),
+        params=here.params(entry, Asked), gate=_gate_url(run, chosen), words=_words(here, run, entry, methods),
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import Request, Response
+from pydantic import BaseModel, Field
 
 from polylm.dashboard import charts
 from polylm.dashboard.charts import Bar
@@ -58,15 +59,22 @@ class Cut:
         return self.byte_tokens / self.tokens if self.tokens else None
 
 
+class Asked(BaseModel):
+    """What the page shows of the params."""
+
+    vocabulary: int = Field(ge=0, lt=2**53)
+    alpha: float
+
+
 def view(request: Request, here: Queries, run: Run, entry: Entry) -> Response:
     """The page of `train_tokenizer`; `?text=` is cut into tokens, as long as an address may be (`security`)."""
     text = request.query_params.get("text", "")
-    folder = here.paths(entry)[0]
+    folder = here.folder(entry)
     statistics = _statistics(folder)
     cuts = here.cache.soon(("cuts", entry.artifact, run.id), lambda: cuts_of(here, run, folder))
     return own_page(
-        request, "tokenizer.html", run, entry, statistics=statistics, cuts=cuts,
-        chart=_chart(statistics, cuts or {}), params=here.manifest(entry).params, sampled=SAMPLED_CHARS, text=text,
+        request, here, "tokenizer.html", run, entry, statistics=statistics, cuts=cuts,
+        chart=_chart(statistics, cuts or {}), params=here.params(entry, Asked), sampled=SAMPLED_CHARS, text=text,
         pieces=pieces_of(folder, text) if text else [],
     )  # fmt: skip
 

@@ -56,7 +56,6 @@ function moveThreshold(thresholds, moved, told) {
 }
 
 document.querySelectorAll("input[data-low]").forEach(slider);
-document.addEventListener("focusin", (event) => { if (event.target.matches("input.copy")) event.target.select(); });
 document.addEventListener("htmx:config:request", (event) => {
   const form = event.target.closest("form.gate");
   const asked = event.detail.ctx.request.body;

@@ -59,6 +59,41 @@ def test_the_threshold_of_a_chart_moves_with_its_slider(browser, address, run):
     context.close()
 
 
+MOVED = {"dup_line_frac": "0.1", "gopher_short_doc": "200", "list_ratio": "0.05"}
+OPTIONS = [f"--set text.thresholds.en.{rule}={value}" for rule, value in MOVED.items()]
+
+
+@pytest.mark.parametrize("width", [800, 1440])
+def test_the_options_of_moved_thresholds_are_seen_whole_and_copied(browser, address, run, width):
+    context = browser.new_context(viewport={"width": width, "height": 900}, permissions=["clipboard-read", "clipboard-write"])  # fmt: skip
+    page = context.new_page()
+    query = "&".join(f"p.thresholds.en.{rule}={value}" for rule, value in MOVED.items())
+    page.goto(f"{address}/run/{run.id}/stage/filter_text?language=en&{query}")
+    line = page.locator(".answer .copied pre")
+    line.wait_for(timeout=20_000)
+    assert line.inner_text().replace(" \\\n", "\n").split("\n") == OPTIONS
+    assert line.evaluate("one => one.scrollWidth <= one.clientWidth && one.scrollHeight <= one.clientHeight")
+    page.locator(".answer .copied button").click()
+    page.locator(".answer .copied button", has_text="Copied").wait_for()
+    assert page.evaluate("navigator.clipboard.readText()") == " \\\n".join(OPTIONS)
+    page.locator("#rule-list_ratio input[type=number]").fill(
+        "0.06"
+    )  # htmx puts another answer in: its button is shown too
+    page.locator(".answer .copied pre", has_text="0.06").wait_for()
+    page.locator(".answer .copied button").wait_for(state="visible")
+    context.close()
+
+
+def test_without_scripts_options_are_text_to_select_and_there_is_no_button(browser, address, run):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{address}/run/{run.id}/stage/filter_text?language=en&p.thresholds.en.list_ratio=0.05")
+    page.locator(".answer .copied pre").wait_for(timeout=20_000)
+    assert page.locator(".answer .copied pre").inner_text() == "--set text.thresholds.en.list_ratio=0.05"
+    assert not page.locator(".answer .copied button").is_visible()
+    context.close()
+
+
 def test_reads_without_scripts(browser, address, run):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

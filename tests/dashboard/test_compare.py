@@ -176,3 +176,57 @@ def test_runs_that_have_judged_nothing_can_be_compared(tmp_path):
     made = MadeStore(tmp_path / "store")
     a, b = made.run("a", []), made.run("b", [], recipe={"x": 1})
     assert "Neither has judged documents yet" in waited(opened(made), f"/compare/{a}/{b}")
+
+
+def named(site):
+    """Runs of two recipes, the oldest first; what they are compared with is told from their names and times."""
+    made = MadeStore(site)
+    names = [("sample", "20261101"), ("corpus", "20261102"), ("sample", "20261103"), ("corpus", "20261104")]
+    return [made.run(name, [], time=f"{day}T120000000") for name, day in names], opened(made).client
+
+
+def chosen(page):
+    return re.findall(r'<option value="([^"]*)" selected>', page)
+
+
+def test_a_run_is_compared_with_the_one_of_its_recipe_before_it(tmp_path):
+    """Whatever other recipes ran in between."""
+    (first, corpus, third, last), client = named(tmp_path / "store")
+    for second, before in ((third, first), (last, corpus)):
+        answer = client.get(f"/compare?b={second}", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/compare/{before}/{second}")
+        assert f'href="/compare?b={second}"' in client.get("/").text
+    assert client.get("/compare", follow_redirects=False).headers["location"] == f"/compare/{corpus}/{last}"
+
+
+def test_both_runs_can_be_chosen_from_all_without_a_script(tmp_path):
+    runs, client = named(tmp_path / "store")
+    page = client.get(f"/compare/{runs[0]}/{runs[3]}").text
+    assert chosen(page) == [runs[0], runs[3]]
+    assert re.findall(r'<option value="([^"]*)"', page) == [*reversed(runs)] * 2
+    assert '<form class="line compared" method="get" action="/compare">' in page
+    answer = client.get(f"/compare?a={runs[2]}&b={runs[1]}")
+    assert str(answer.url.path) == f"/compare/{runs[2]}/{runs[1]}"
+    assert chosen(answer.text) == [runs[2], runs[1]]
+
+
+def test_a_run_with_none_of_its_recipe_before_it_says_so_and_offers_the_others(tmp_path):
+    runs, client = named(tmp_path / "store")
+    answer = client.get(f"/compare?b={runs[1]}")
+    assert answer.status_code == 200
+    assert "No run of the recipe <bdi>corpus</bdi> is older" in answer.text
+    assert chosen(answer.text) == [runs[1]]
+    assert client.get("/compare?a=20200101T000000000-other").status_code == 404
+    assert "no run yet" in opened(MadeStore(tmp_path / "empty")).client.get("/compare").text
+
+
+def test_stages_of_one_name_are_told_apart(tmp_path):
+    made = MadeStore(tmp_path / "store")
+    entries = [made.folder("pretrain", fill(n), params={"segment": f"stage{n}"}) for n in (1, 2)]
+    a, b = (made.run("a", entries, time=f"2026110{n}T120000000") for n in (1, 2))
+    rows = [row[0] for row in rows_of(waited(opened(made), f"/compare/{a}/{b}").partition('id="stages"')[2])]
+    assert rows == ["Stage", "pretrain: stage1", "pretrain: stage2"]
+
+
+def fill(number):
+    return lambda folder: (folder / "weights").write_text(str(number))

@@ -1,5 +1,6 @@
 """The page of a gate: what it counts, and sliders that ask the very gate."""
 
+import html
 import re
 import shlex
 
@@ -183,7 +184,8 @@ def test_a_part_of_the_rows_gives_an_estimate_whose_error_covers_the_truth(here,
 def test_the_words_to_copy_make_the_recipe_that_was_asked_about(client, run, sample):
     query = {"language": "th", "p.thresholds.th.dup_line_frac": "0.25", "p.thresholds.th.gopher_long_doc": "off"}
     page = shown(client, f"/run/{run.id}/stage/filter_text", query)
-    words = shlex.split(re.search(r'class="copy mono" readonly value="(.*?)"', page)[1].replace("&#39;", "'"))
+    told = re.search(r'class="copied"><pre tabindex="0">(.*?)</pre>', page, re.S)[1]
+    words = shlex.split(html.unescape(told).replace("\\\n", " "))
     assert words[::2] == ["--set", "--set"]
     params = moved(sample.job.params, moves_of(sample, "th", dup_line_frac=0.25, gopher_long_doc="off"))
     assert resolve("sample", changes=words[1::2]).text == params

@@ -122,6 +122,22 @@ def test_a_run_without_instructions_says_so(tmp_path):
     assert "has evaluated no model" in client.get(f"/run/{run}/evaluation").text
 
 
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("running", "has not come as far as {} yet: it has finished 1 stage, the last of them <bdi>initialize</bdi>"),
+        ("awaiting approval", "has not come as far as {} yet"),
+        ("failed", "ended (<bdi>failed</bdi>) before it came to {}"),
+        ("stopped", "ended (<bdi>stopped</bdi>) before it came to {}"),
+    ],
+)
+def test_a_run_that_has_not_come_to_a_page_says_so(tmp_path, state, said):
+    made = MadeStore(tmp_path / "store")
+    run = made.run("some", [made.folder("initialize", lambda folder: None)], state=state)
+    for page in ("training", "instructions", "evaluation"):
+        assert said.format(page) in opened(made).client.get(f"/run/{run}/{page}").text
+
+
 FIGURES = [
     figure("base", value=0.58, stderr=0.02),
     figure("tuned", value=0.70, stderr=0.02),

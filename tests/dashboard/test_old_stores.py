@@ -148,7 +148,7 @@ def test_the_tokenizer_of_a_run_that_selected_nothing_has_its_page(tmp_path):
     assert "3" in page.text
     (path,) = (made.root / "folders" / "train_tokenizer").glob("*/statistics.parquet")
     path.unlink()
-    assert "gone: run again" in site.client.get(f"/run/{run_id}/stage/train_tokenizer").text
+    assert "statistics.parquet is gone: `polylm verify" in site.client.get(f"/run/{run_id}/stage/train_tokenizer").text
 
 
 @pytest.mark.parametrize("told", ["{}", '{"state": "running"}', '{"id": "x", "name": "x", "state": "completed", "stages": null}', '{"state": "completed", "name": "x", "stages": [{}]}', "[]", "nothing", '{"state": 3}', None])  # fmt: skip

@@ -8,7 +8,7 @@ from samples import records_of
 from toy_stages import Piece
 
 from polylm.dashboard import database
-from polylm.dashboard.errors import BadRequest, Missing, TooSlow
+from polylm.dashboard.errors import BadRequest, Damaged, Missing, TooSlow
 from polylm.dashboard.funnel import funnel_of, gates_of
 from polylm.dashboard.gates import gate_jobs
 from polylm.dashboard.store_reading import StoreReader
@@ -75,9 +75,9 @@ def test_a_part_that_is_gone_is_said_to_be(toy_store):
     toys = toy_store()
     entry = toys.here.entry(toys.here.run(toys.id), "count")
     toys.here.paths(entry)[0].unlink()
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(Damaged, match=r"count: .* is gone"):
         toys.here.sql("SELECT count(*) FROM {beside}", {"c": entry})
-    with pytest.raises(StoreError, match="is gone"):
+    with pytest.raises(Damaged, match="is gone"):
         toys.here.part(entry)
 
 

@@ -162,7 +162,7 @@ def test_the_training_of_another_run_is_not_shown(tmp_path):
     made = MadeStore(tmp_path / "store")
     run = made.run("other", trained(made, segments=()), state="running")
     RunLog(at_work(made, "b" * 64)).step(step_metrics("stage1", 1))
-    assert "has trained nothing yet" in opened(made).client.get(f"/run/{run}/training").text
+    assert "has not come as far as training yet" in opened(made).client.get(f"/run/{run}/training").text
 
 
 def test_a_run_without_training_says_so(tmp_path):
