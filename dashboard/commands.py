@@ -3,10 +3,9 @@
 import shlex
 from pathlib import Path
 
-from polylm.tasks.settings import Settings
+from polylm.tasks.settings import store_option
 
 
 def polylm(store: Path, *words: str) -> str:
     """`polylm WORDS` for the store at `store`, quoted for a shell."""
-    is_default = store.absolute() == Settings().store.absolute()
-    return shlex.join(["polylm", *words, *([] if is_default else ["--store", str(store.absolute())])])
+    return shlex.join(["polylm", *words, *store_option(store)])

@@ -22,7 +22,7 @@ from polylm.tasks import keys
 from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.verify import folder_problems
 from polylm.tasks.session import Observer, Session, session
-from polylm.tasks.settings import Settings
+from polylm.tasks.settings import Settings, store_option
 from polylm.tasks.stage import REASON
 from polylm.tasks.store import (
     MANIFEST,
@@ -116,10 +116,8 @@ def where_to_look(here: Session) -> dict[str, str]:
         )
         lines["base model wrote"] = f"{written['prompt']}{written['text']}".replace("\n", " ")[:100]
     if (artifact := here.artifacts.get("ingest")) and artifact.built and artifact.parts:
-        is_default = here.store.root == Settings().store.absolute()
-        option = "" if is_default else f" --store {shlex.quote(str(here.store.root))}"
         program = "polylm" if shutil.which("polylm") else os.path.relpath(sys.argv[0])
-        lines["next"] = f"{program} why {artifact.sources[0]}.0.0{option}"
+        lines["next"] = shlex.join([program, "why", f"{artifact.sources[0]}.0.0", *store_option(here.store.root)])
     return lines
 
 

@@ -49,3 +49,8 @@ class Settings(BaseSettings):
     )
     dashboard: str = Field(default="", description="Address of a dashboard on this store, which runs link to.")
     placement: Placement = Field(default_factory=Placement)
+
+
+def store_option(root: Path) -> list[str]:
+    """The words that name a store on a command line; none of the one that commands take by themselves."""
+    return [] if root.absolute() == Settings().store.absolute() else ["--store", str(root.absolute())]

@@ -18,7 +18,7 @@ from polylm.tasks import keys
 from polylm.tasks.maintenance import seal
 from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.seal import SealBroken
-from polylm.tasks.settings import Settings
+from polylm.tasks.settings import store_option
 from polylm.tasks.store import MANIFEST, Store, StoreError, read_columns, read_json, read_record
 
 _SMALL = ("artifacts/*/*.json", "runs/*.json", "pins/*.json", "trash/*/list.json", "seen/*.json", "checked/*.json")
@@ -181,8 +181,7 @@ class _Makers:
         key = names[1] if place == "folders" else names[-1].removesuffix(".parquet").removesuffix(".json")
         if (run := self._run(place, stage, key)) is None:
             return f"{drop}run again" if drop else "run again"
-        place_of_store = [] if self._store.root == Settings().store.absolute() else ["--store", str(self._store.root)]
-        words = shlex.join(["polylm", "run", run.name, *run.options, *place_of_store])
+        words = shlex.join(["polylm", "run", run.name, *run.options, *store_option(self._store.root)])
         command = f"`{words}` (the run {run.id}) makes it again"
         return f"the next {command}" if place in _REPLACED else f"{drop}{command}"
 

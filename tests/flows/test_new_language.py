@@ -109,7 +109,7 @@ def test_the_dashboards_gate_has_its_derived_thresholds_on_the_sliders(run, dash
 
 def test_what_a_slider_gives_to_copy_moves_this_language_alone(run, dashboard):
     _, page = shown(dashboard, "/stage/filter_text/what-if", language="sv", **{"p.thresholds.sv.dup_line_frac": "0.99"})
-    words = shlex.split(html.unescape(re.search(r'class="copy mono" readonly value="(.*?)"', page)[1]))
+    words = shlex.split(html.unescape(re.search(r'class="copied"><pre tabindex="0">(.*?)</pre>', page)[1]))
     assert words == ["--set", "text.thresholds.sv.dup_line_frac=0.99"]
     built = {row["stage"] for row in json_of("plan", "corpus", *run, *words)["stages"] if row["built"]}
     assert "filter_text" in built <= {"filter_text", "choose_keepers", "drop_duplicates", "count_survivors", "select"}
