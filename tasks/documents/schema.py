@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import orjson
@@ -69,6 +70,30 @@ class FieldMap:
                     f"{file}: no column is called {self.fields[column]!r}, which the source's fields name for {column}; "
                     f"the fields found are {', '.join(found)}"
                 )
+
+    def distinct(self, file: object, found: Sequence[str]) -> list[str]:
+        """The names of a table's columns, of which the second called `name` becomes `name.2`; all of them go to `extra`.
+
+        ValueError where one that fills a column of `DOCUMENT` is there twice, because nobody knows which of them is meant.
+        """
+        names: list[str] = []
+        taken = set(found)
+        for name in found:
+            if name not in names:
+                names.append(name)
+                continue
+            if name in self.fields.values():
+                raise ValueError(
+                    f"{file}: more than one column is called {name!r}, which fills {self._filled_by(name)}; the fields found "
+                    f"are {', '.join(found)}; rename one of them"
+                )
+            free = (f"{name}.{number}" for number in count(2))
+            names.append(next(other for other in free if other not in taken))
+            taken.add(names[-1])
+        return names
+
+    def _filled_by(self, name: str) -> str:
+        return " and ".join(column for column, field in self.fields.items() if field == name)
 
     def row(self, record: dict[str, Any]) -> Row:
         """Turn a record into the columns of `DOCUMENT`; raises `BadRecord` where it has no text.

@@ -147,9 +147,9 @@ def _of_table(
     wanted = dict(fields)
     if not wanted:
         wanted = _of_header(path, format, languages, options)
-    asked = replace(options, fields=FieldMap({"text": wanted.get("src", "src")}))
     names = (wanted.get("src", "src"), wanted.get("tgt", "tgt"))
-    for number, (offset, data, record) in enumerate(records(path, format, asked)):
+    asked = replace(options, fields=FieldMap({"text": names[0], "tgt": names[1]}))
+    for number, (offset, data, record) in enumerate(records(path, format, asked, quoting=False)):
         if isinstance(record, BadRecord):
             yield _Pair(offset, data[:FOUND_BYTES], problem=str(record))
             continue
@@ -161,7 +161,9 @@ def _of_table(
 def _of_header(path: Path, format: str, languages: tuple[str, str], options: Options) -> dict[str, str]:
     """Which columns hold the sides, as the first row says, or the first two."""
     asked = replace(options, fields=FieldMap({"text": "#1"}))
-    first = next((record for _, _, record in records(path, format, asked) if isinstance(record, dict)), {})
+    first = next(
+        (record for _, _, record in records(path, format, asked, quoting=False) if isinstance(record, dict)), {}
+    )
     header = {str(value).strip() for value in first.values()}
     for names in (_SIDES, languages):
         if header.issuperset(names):
