@@ -388,6 +388,13 @@ def test_a_file_of_lines_without_its_other_side_or_its_end_is_named(tmp_path):
     ]
 
 
+def test_a_side_of_wide_characters_is_named(tmp_path):
+    (tmp_path / "a.en").write_text("one\ntwo\n")
+    (tmp_path / "a.de").write_bytes("eins\nzwei\n".encode("utf-16"))
+    with pytest.raises(ValueError, match=r"a.de: .* UTF-16 text \(iconv"):
+        ingested(tmp_path, Source(path=str(tmp_path / "a.*"), languages=("en", "de")))
+
+
 def test_wrong_fields_of_parallel_text_are_an_error_that_lists_them(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{"from": "one", "to": "eins"}\n')

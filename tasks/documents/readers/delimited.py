@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range, gathered
 from polylm.tasks.documents.readers.quoting import grouped
 from polylm.tasks.documents.readers.streams import Line, is_blank, lines_from
-from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, decode, too_long
+from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, decode_text, too_long
 
 Record: TypeAlias = tuple[int, bytes, dict[str, Any] | BadRecord]
 _BOM = b"\xef\xbb\xbf"
@@ -168,9 +168,7 @@ def _parsed(offset: int, data: bytes, length: int, limit: int, parse: Callable[[
     try:
         if length > limit:
             raise BadRecord(too_long(limit))
-        text = decode(data.removeprefix(_BOM).removesuffix(b"\r"))
-        if "\0" in text:
-            raise BadRecord(f"not text: a NUL byte at {text.index(chr(0))}")
+        text = decode_text(data.removeprefix(_BOM).removesuffix(b"\r"))
         return Found(offset, data, length, parse(text))
     except BadRecord as bad:
         return Found(offset, data[:FOUND_BYTES], length, problem=str(bad))

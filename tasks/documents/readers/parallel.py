@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range
 from polylm.tasks.documents.readers.delimited import records
+from polylm.tasks.documents.readers.formats import check
 from polylm.tasks.documents.readers.streams import Line, compression, is_blank, lines_from
 from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, FieldMap, decode, too_long
 
@@ -193,7 +194,10 @@ def _pair(offset: int, data: bytes, record: Mapping[str, Any], names: tuple[str,
 
 def _moses(paths: Sequence[Path], limit: int) -> Iterator[_Pair]:
     """Line k of one file belongs to line k of the other."""
-    first, second = (lines_from(path, f"text{_suffix(path)}", Range(0, 0), limit) for path in paths)
+    formats = [f"text{_suffix(path)}" for path in paths]
+    for path, format in zip(paths, formats, strict=True):
+        check(path, format)
+    first, second = (lines_from(path, format, Range(0, 0), limit) for path, format in zip(paths, formats, strict=True))
     number = 0
     for one in first:
         number += 1
