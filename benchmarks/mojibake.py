@@ -43,6 +43,7 @@ def main() -> None:
                     {"language": language, "was": encoding, "read as": read_as, **broken(own, encoding, read_as)}
                 )
             )
+    right(["ÃÃÃ schÃ¶n"])  # compiles its patterns
     for form, make in FORMS.items():
         print(json.dumps({"right text": form, **right([make(text) for own in texts.values() for text in own])}))
 

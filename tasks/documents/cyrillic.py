@@ -107,7 +107,7 @@ def _word_bits(word: str) -> float:
 
 def _table(encoding: str, first: int) -> dict[int, str]:
     """What characters should have been: of bytes from `first` up, as Windows-1252 and as ISO 8859-1 read them."""
-    table = {}
+    table: dict[int, str] = {}
     for byte in range(first, 256):
         meant = bytes([byte]).decode(encoding, "ignore")
         read = bytes([byte]).decode("cp1252", "ignore")
