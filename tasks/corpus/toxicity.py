@@ -6,12 +6,14 @@ is one of fastText's that knows the label, as dolma's for hate speech are.
 """
 
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ from polylm.tasks.stage import Columns, Field, Params, Rows, StageError, measure
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 _SPLIT_BY_SPACE = ("ko", "vi")  # whose words hold the punctuation beside them: here they are cut as in other languages
+_SHOWN_ENTRIES = 20
 _AS_SPACES = np.arange(256, dtype=np.uint8)
 _AS_SPACES[[9, 10, 13]] = 32  # tab and line ends: within a phrase as good as a space
 
@@ -58,13 +61,14 @@ class ToxicityParams(Params):
 
 @measure(
     reads=["text", "language"],
-    writes={"toxic_words": pa.uint32(), "toxicity": pa.float32()},
-    version=1,
+    writes={"toxic_words": pa.uint32(), "toxic_found": pa.string(), "toxicity": pa.float32()},
+    version=2,
     libraries=["rjieba", "nlpo3", "mecab-python3", "ipadic", "unicodedata", "fasttext-modern", "pyarrow"],
 )
 def measure_toxicity(rows: Rows, params: ToxicityParams, *lists: Path) -> Columns:
     """Count the words and phrases of every text that are on its language's list, and ask its language's model.
 
+    `toxic_found` is a JSON object of the entries found and how often, the most frequent first, of no more than 20; null for none.
     An entry counts wherever it stands between bounds of words, in any case; one within another counts too; a word with
     something glued to it (Korean particles, German compounds) is another word. Null where the language has no list, or no
     model. Memory: 1 MiB of text, and 40 times that for its words.
@@ -74,15 +78,19 @@ def measure_toxicity(rows: Rows, params: ToxicityParams, *lists: Path) -> Column
     files = {(one.language, one.kind): (one, str(path)) for one, path in zip(params.lists, lists, strict=True)}
     count = len(rows["text"])
     words, scores = np.full(count, np.nan), np.full(count, np.nan)
+    shown: dict[int, str] = {}
     for language, places, texts in batches_by_language(rows["text"], rows["language"]):
         if (language, "words") in files:
-            words[places] = load_words(files[language, "words"][1], language).count(texts)
+            found = load_words(files[language, "words"][1], language).find(texts)
+            words[places] = [entries.total() for entries in found]
+            shown |= {int(place): _shown(entries) for place, entries in zip(places, found, strict=True) if entries}
         if (language, "model") in files:
             one, path = files[language, "model"]
             scores[places] = _probabilities(path, one.label, texts)
     missing = np.isnan(words)
     return {
         "toxic_words": pa.array(np.where(missing, 0, words).astype(np.uint32), mask=missing),
+        "toxic_found": pa.array([shown.get(row) for row in range(count)], pa.string()),
         "toxicity": pa.array(np.round(scores, 4).astype(np.float32), mask=np.isnan(scores)),
     }
 
@@ -95,11 +103,11 @@ class WordList:
     hashes: NDArray[np.uint64]  # in order
     is_length: Bools  # whether an entry has so many bytes
 
-    def count(self, texts: pa.Array) -> NDArray[np.int64]:
-        """How often an entry stands in each text."""
+    def find(self, texts: pa.Array) -> list[Counter[str]]:
+        """The entries that stand in each text, as they are compared, and how often."""
         spans = _words(texts, self.language)
         owners = np.repeat(np.arange(len(texts)), np.diff(spans.firsts))
-        found = np.zeros(len(texts), np.int64)
+        found: list[Counter[str]] = [Counter() for _ in range(len(texts))]
         for words in range(len(spans.starts)):
             first, last = slice(0, len(owners) - words), slice(words, None)
             starts, stops = spans.starts[first], spans.stops[last]
@@ -107,9 +115,10 @@ class WordList:
             if not fits.any():  # nor does any longer stretch
                 break
             starts, stops, of = starts[fits], stops[fits], owners[first][fits]
-            like = self.is_length[stops - starts]
-            listed = self._has(_hashes(spans.data, starts[like], stops[like]))
-            found += np.bincount(of[like][listed], minlength=len(texts))
+            like = np.flatnonzero(self.is_length[stops - starts])
+            listed = like[self._has(_hashes(spans.data, starts[like], stops[like]))]
+            for place in listed.tolist():
+                found[of[place]][bytes(spans.data[starts[place] : stops[place]]).decode()] += 1
         return found
 
     def _has(self, hashes: NDArray[np.uint64]) -> Bools:
@@ -136,6 +145,10 @@ def load_words(path: str, language: str) -> WordList:
     lengths = stops - starts
     is_length = np.isin(np.arange(lengths.max() + 1), lengths)
     return WordList(language, np.unique(_hashes(spans.data, starts, stops)), is_length)
+
+
+def _shown(entries: Counter[str]) -> str:
+    return orjson.dumps(dict(entries.most_common(_SHOWN_ENTRIES))).decode()
 
 
 def _says_something(line: str) -> bool:

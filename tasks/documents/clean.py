@@ -37,7 +37,9 @@ class CleanParams(Params):
         True, description="Drop lines that are only addresses.", source="PolyLM 3.1, line-wise rules"
     )
     fix_mojibake: bool = Field(
-        False, description="Repair lines of UTF-8 that was read as another encoding.", source="ftfy"
+        False,
+        description="Repair lines of UTF-8, and of Russian in Windows-1251 or KOI8-R, that were read as another encoding.",
+        source="ftfy; ours for Russian",
     )
     c4_lines: bool = Field(
         False, description="Drop lines as C4 does: unterminated, under 3 words, javascript, policies.", source="C4"
@@ -77,7 +79,7 @@ class CleanParams(Params):
         "masked": pa.uint32(),
         "cut": pa.string(),
     },
-    version=4,
+    version=5,
     libraries=["unicodedata", "ftfy", "phonenumbers", "python-stdnum", "xxhash"],
 )
 def clean(rows: Rows, params: CleanParams, boilerplate: pa.Table | None = None) -> Columns:

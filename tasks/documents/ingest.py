@@ -23,7 +23,7 @@ class IngestParams(Params):
     )
 
 
-@files(reads=[], writes=DOCUMENT, each="file", version=3, libraries=["FastWARC", "Resiliparse", "isal"])
+@files(reads=[], writes=DOCUMENT, each="file", version=4, libraries=["FastWARC", "Resiliparse", "isal"])
 def ingest(piece: Piece, params: IngestParams) -> Generator[pa.Table, None, pa.Table]:
     """Read documents; what cannot be parsed goes to a table of bad records: records = documents + bad.
 

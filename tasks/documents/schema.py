@@ -1,8 +1,10 @@
 """One document, one record that could not be read, and how a source's fields become a document's columns."""
 
+import codecs
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import orjson
@@ -36,6 +38,12 @@ BAD_RECORD = pa.schema(
     ]
 )
 
+_MARKS = {  # the longer ones first: a mark of UTF-32 begins with one of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 FOUND_BYTES = 200
 MAPPED = ("text", "id", "url", "date", "licence", "kind")
 
@@ -70,6 +78,30 @@ class FieldMap:
                     f"the fields found are {', '.join(found)}"
                 )
 
+    def distinct(self, file: object, found: Sequence[str]) -> list[str]:
+        """The names of a table's columns, of which the second called `name` becomes `name.2`; all of them go to `extra`.
+
+        ValueError where one that fills a column of `DOCUMENT` is there twice, because nobody knows which of them is meant.
+        """
+        names: list[str] = []
+        taken = set(found)
+        for name in found:
+            if name not in names:
+                names.append(name)
+                continue
+            if name in self.fields.values():
+                raise ValueError(
+                    f"{file}: more than one column is called {name!r}, which fills {self._filled_by(name)}; the fields found "
+                    f"are {', '.join(found)}; rename one of them"
+                )
+            free = (f"{name}.{number}" for number in count(2))
+            names.append(next(other for other in free if other not in taken))
+            taken.add(names[-1])
+        return names
+
+    def _filled_by(self, name: str) -> str:
+        return " and ".join(column for column, field in self.fields.items() if field == name)
+
     def row(self, record: dict[str, Any]) -> Row:
         """Turn a record into the columns of `DOCUMENT`; raises `BadRecord` where it has no text.
 
@@ -100,12 +132,29 @@ class FieldMap:
         return tuple((self.fields[name], _NORMAL.get(name)) for name in MAPPED[1:])
 
 
+def other_unicode(data: bytes) -> str | None:
+    """What a byte order mark of another encoding than UTF-8 says, and the way out; None where there is none."""
+    name = next((name for mark, name in _MARKS.items() if data.startswith(mark)), None)
+    return name and f"{name} text (iconv -f {name} -t UTF-8 converts it)"
+
+
 def decode(data: bytes) -> str:
-    """Decode UTF-8; raises `BadRecord` that names the first wrong byte."""
+    """Decode UTF-8; raises `BadRecord` that names the first wrong byte, or the encoding that a byte order mark tells."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
+        if other := other_unicode(data):
+            raise BadRecord(f"not UTF-8: {other}") from error
         raise BadRecord(f"not UTF-8: byte 0x{data[error.start]:02x} at {error.start}") from error
+
+
+def decode_text(data: bytes) -> str:
+    """Decode UTF-8 without NUL bytes, which no text has; raises `BadRecord` as `decode` does."""
+    if other := other_unicode(data):
+        raise BadRecord(f"not UTF-8: {other}")
+    if (nul := data.find(b"\0")) >= 0:
+        raise BadRecord(f"not text: a NUL byte at {nul}")
+    return decode(data)
 
 
 def too_long(limit: int) -> str:
@@ -138,11 +187,22 @@ def _kind(value: Any) -> str:
 
 
 def _json(fields: dict[str, Any]) -> str:
-    """Write fields as JSON with sorted keys."""
+    """Write fields as JSON with sorted keys, integers of any size exactly."""
     try:
         return orjson.dumps(fields, default=_jsonable, option=orjson.OPT_SORT_KEYS).decode()
-    except orjson.JSONEncodeError as error:  # it writes 254 levels but reads 1,024
-        raise BadRecord("fields nested too deeply") from error
+    except orjson.JSONEncodeError as error:  # it writes 254 levels but reads 1,024, and integers of up to 64 bits
+        if "64-bit" not in str(error):
+            raise BadRecord("fields nested too deeply") from error
+        return _json({name: _writable(value) for name, value in fields.items()})
+
+
+def _writable(value: Any) -> Any:
+    """A value with its long integers as they are written."""
+    if isinstance(value, dict):
+        return {name: _writable(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_writable(inner) for inner in value]
+    return orjson.Fragment(str(value)) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _jsonable(value: Any) -> str:

@@ -269,7 +269,7 @@ def _pieces_of(name: str, source: Source, place: Place, params: Any) -> list[Pie
     format = source.format or by_name(place.base)
     if format is None:
         raise ValueError(f"{place.where}: the name does not say which format it has; known are {KNOWN}")
-    if place.cache is None and source.format is None:
+    if place.cache is None and (place.size or source.format is None):
         check(Path(place.where), format)
     if source.languages:  # pages of pairs cross any border
         ranges = [Range(0, place.size)]

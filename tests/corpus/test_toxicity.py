@@ -74,6 +74,23 @@ def test_what_has_no_list_is_null_and_no_word_of_a_list_is_0(tmp_path):
     assert found["toxicity"].to_pylist() == [None] * 5
 
 
+def test_the_entries_that_were_found_are_told(tmp_path):
+    (tmp_path / "list.txt").write_text("idiot\nson of a gun\ncrétin\n" + "".join(f"word{i}\n" for i in range(30)))
+    texts = [
+        "An IDIOT, a son of\na gun; idiot. Cre\u0301tin!",
+        "nothing",
+        " ".join(f"word{i}" for i in range(30)),
+        None,
+    ]
+    rows = {"text": pa.array(texts, pa.string()), "language": pa.array(["en"] * 3 + [None], pa.string())}
+    params = ToxicityParams(lists=[ToxicityList(language="en", file=NOWHERE)])
+    found = measure_toxicity(rows, params, tmp_path / "list.txt")
+    shown = [value and json.loads(value) for value in found["toxic_found"].to_pylist()]
+    assert shown[0] == {"idiot": 2, "crétin": 1, "son of a gun": 1}
+    assert (shown[1], len(shown[2]), shown[3]) == (None, 20, None)
+    assert found["toxic_words"].to_pylist() == [4, 0, 30, None]
+
+
 def test_odd_texts_and_none_at_all(tmp_path):
     for language in ("en", "zh", "th", "ja", "ko"):
         assert set(counted(list(ODD_TEXTS), language, "idiot", tmp_path)) == {0}

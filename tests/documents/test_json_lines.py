@@ -99,6 +99,22 @@ def test_a_text_that_is_also_the_id_is_both(tmp_path):
     assert [row["id"] for row in documents_and_bad(path, fields={"id": "text"})[0]] == ["a"]
 
 
+BIG = [2**53 + 1, -(2**63), 2**64 - 1, 2**64, -(2**63) - 1, 123456789012345678901234567890, 10**40 + 1]
+
+
+@pytest.mark.parametrize("number", BIG)
+@pytest.mark.parametrize("beside", [b"", b"no JSON\n"])  # at once, and line by line
+def test_integers_of_any_size_are_kept_to_their_last_digit(tmp_path, number, beside):
+    path = tmp_path / "x.jsonl"
+    extra = {"deep": [{"x": [number, True, 0.5]}], "n": number}
+    lines = [{"text": "a " + "7" * 30, **extra}, {"text": "b", "id": number, "ratio": 0.1234567890123456789}]
+    path.write_bytes(b"".join(json.dumps(line).encode() + b"\n" for line in lines) + beside)
+    documents, _ = documents_and_bad(path)
+    assert json.loads(documents[0]["extra"]) == extra
+    assert str(number) in documents[0]["extra"]
+    assert (documents[1]["id"], json.loads(documents[1]["extra"])) == (str(number), {"ratio": 0.1234567890123456789})
+
+
 def test_batches_of_many_lines_end_where_they_are_full(tmp_path):
     path = tmp_path / "x.jsonl"
     lines = [json.dumps({"text": "x" * 100}).encode()] * 25

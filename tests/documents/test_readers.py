@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from input_files import jsonl, read_all, write
 
-from polylm.tasks.documents.readers import Range, detect, read, split
+from polylm.tasks.documents.ingest import IngestParams
+from polylm.tasks.documents.readers import Range, by_name, detect, options, read, read_code, split
+from polylm.tasks.documents.sources import Source, Sources
+from polylm.tasks.store import Store
 
 LINES = [
     {"id": "a", "text": "Guten Tag", "url": "https://example.org/a", "date": "2024-05-01", "lang_declared": "de"},
@@ -164,6 +167,44 @@ def test_a_zstd_window_larger_than_the_limit_is_a_bad_record(tmp_path):
         [],
         ["zstd window of more than 128 MiB; compress again without --long"],
     )
+
+
+def zstd_frames(*contents):
+    return [zstandard.ZstdCompressor().compress(content) for content in contents]
+
+
+SKIPPED = b"\x57\x2a\x4d\x18" + (300).to_bytes(4, "little") + b"x" * 300
+
+
+def test_zstd_frames_one_after_another_and_frames_without_data_are_one_stream(tmp_path):
+    first, second = zstd_frames(jsonl(LINES), jsonl(LINES))
+    path = tmp_path / "x.jsonl.zst"
+    for content in (first + second, SKIPPED + first + SKIPPED * 2 + second + SKIPPED):
+        path.write_bytes(content)
+        good, bad = read_all(path)
+        assert (len(good), bad) == (6, [])
+    path.write_bytes(first + SKIPPED[:200])
+    good, bad = read_all(path)
+    assert (len(good), [row["reason"][:14] for row in bad]) == (3, ["truncated zstd"])
+    path.write_bytes(SKIPPED)
+    with pytest.raises(ValueError, match="the file holds no data"):
+        detect(path)
+
+
+def test_zstd_that_needs_a_dictionary_says_so(tmp_path):
+    samples = [jsonl([{"text": f"sample {i}", "n": i * 7919}]) for i in range(2_000)]
+    trained = zstandard.train_dictionary(2_000, samples)
+    packed = zstandard.ZstdCompressor(dict_data=trained).compress(jsonl(LINES))
+    path = tmp_path / "x.jsonl.zst"
+    for start in (b"", SKIPPED):
+        path.write_bytes(start + packed)
+        with pytest.raises(
+            ValueError, match=r"x.jsonl.zst: zstd that needs a dictionary, .* \(zstd -d -D DICTIONARY\)"
+        ):
+            detect(path)
+    path.write_bytes(zstd_frames(jsonl(LINES))[0] + packed)
+    good, bad = read_all(path)
+    assert (len(good), [row["reason"][:29] for row in bad]) == (3, ["zstd that needs a dictionary,"])
 
 
 def test_several_gzip_members_and_padding_are_one_stream(tmp_path):
@@ -361,6 +402,9 @@ def test_a_damaged_row_group_costs_its_rows_only_and_says_how_many(tmp_path):
         ("x.txt", bytes(range(256)), "the content is binary"),
         ("x.txt", "hello".encode("utf-16"), r"the content is UTF-16 text \(iconv"),
         ("x.txt", "hello".encode("utf-16-le"), "the content is binary"),
+        ("x.txt", b"\0", "the content is binary"),
+        ("x.csv", b"a\0", "the content is binary"),
+        ("x.jsonl", b"\0\0\n", "the content is binary"),
         ("x.txt.gz", gzip.compress(b"\x7fELF\0\0\0\0\1\1\1", mtime=0), "the content is binary"),
         ("x.json", b'[\n {"text": "a"}]', r"one JSON array; expected one JSON object a line \(jq"),
         ("x.parquet", b"PAR1xxxxxxxxxx", "truncated Parquet: it ends with b'xxxx'"),
@@ -374,6 +418,31 @@ def test_a_file_that_is_not_what_its_name_says_is_an_error(tmp_path, name, conte
         detect(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.jsonl", "x.csv", "x.tsv.gz", "x.jsonl.zst"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+@pytest.mark.parametrize("order", ["le", "be"])
+def test_a_file_of_wide_characters_is_named_by_its_encoding_with_the_way_out(tmp_path, name, encoding, order):
+    path = write(tmp_path, name, ('\ufeff{"text": "Grüße"}\n' * 3).encode(f"{encoding}-{order}"))
+    way_out = rf"the content is {encoding.upper()} text \(iconv -f {encoding.upper()} -t UTF-8 converts it\)"
+    with pytest.raises(ValueError, match=way_out):
+        detect(path)
+    format = Source(path=str(path), format=by_name(name))
+    with pytest.raises(ValueError, match=f"source s: .*{way_out}"):
+        Sources({"s": format}).pieces(IngestParams(), Store(tmp_path / "store").open())
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_wide_characters_in_the_midst_of_others_are_named_too(tmp_path, encoding):
+    content = "int main() {}".encode(encoding)
+    reason = f"not UTF-8: {encoding.upper()} text (iconv -f {encoding.upper()} -t UTF-8 converts it)"
+    code = write(tmp_path, "x.c", content)
+    (batch,) = read_code([code], ["x.c"], options())
+    assert batch.bad["reason"].to_pylist() == [reason]
+    text = write(tmp_path, "x.txt", content)
+    (batch,) = read(text, "text", Range(0, 1))
+    assert batch.bad["reason"].to_pylist() == [reason]
 
 
 def test_a_missing_file_and_a_folder_are_errors(tmp_path):

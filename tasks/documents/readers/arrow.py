@@ -28,10 +28,10 @@ def read_arrow(path: Path, options: Options) -> Iterator[Batch]:
     row = 0
     with pa.OSFile(str(path)) as file:
         batches = _open(path, file)
-        check_fields(path, batches.schema, options.fields)
+        names = check_fields(path, batches.schema, options.fields)
         try:
             for batch in _batches(batches):
-                for record, size in _records(batch, options):
+                for record, size in _records(batch, names, options):
                     collect(row, record, size, out)
                     row += 1
                     if out.is_full:
@@ -77,9 +77,8 @@ def _check_offsets(column: pa.Array) -> None:
         column.validate(full=True)
 
 
-def _records(batch: pa.RecordBatch, options: Options) -> Iterator[tuple[dict[str, Any], int]]:
+def _records(batch: pa.RecordBatch, names: list[str], options: Options) -> Iterator[tuple[dict[str, Any], int]]:
     """The rows of a record batch, and about how many bytes each has."""
-    names = batch.schema.names
     for start in range(0, batch.num_rows, options.batch_rows):
         for piece in pieces(batch.slice(start, options.batch_rows), options.batch_bytes):
             columns = [values_of(column) for column in piece]

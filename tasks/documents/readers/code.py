@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import orjson
 
 from polylm.tasks.documents.readers.batches import Batch, Collector, Options
-from polylm.tasks.documents.schema import BadRecord, decode, too_long
+from polylm.tasks.documents.schema import BadRecord, decode_text, too_long
 
 LANGUAGES = {
     ".bash": "Shell", ".c": "C", ".cc": "C++", ".clj": "Clojure", ".cpp": "C++", ".cs": "C#", ".css": "CSS", ".cu": "CUDA",
@@ -51,7 +51,4 @@ def read_code(paths: Sequence[Path], names: Sequence[str], options: Options) -> 
 def _text(path: Path, limit: int) -> str:
     if path.stat().st_size > limit:
         raise BadRecord(too_long(limit))
-    data = path.read_bytes()
-    if (nul := data.find(b"\0")) >= 0:
-        raise BadRecord(f"not text: a NUL byte at {nul}")
-    return decode(data).removeprefix("\ufeff")
+    return decode_text(path.read_bytes()).removeprefix("\ufeff")

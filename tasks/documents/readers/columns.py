@@ -32,19 +32,25 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def check_fields(path: Path, schema: pa.Schema, fields: FieldMap) -> None:
-    """Raise ValueError where a field is missing, or where the text field is there twice or holds no strings."""
+def check_fields(path: Path, schema: pa.Schema, fields: FieldMap) -> list[str]:
+    """The names of the columns, each another one.
+
+    Raises ValueError where a field is missing, where one that fills a column of documents is there twice, and where the text
+    field holds no strings.
+    """
     name = fields.fields["text"]
-    if schema.names.count(name) != 1:
+    if name not in schema.names:
         raise ValueError(
-            f"{path}: {'more than one' if name in schema.names else 'no'} column is the text field {name!r}; the fields "
-            f"found are {', '.join(schema.names)}; name the right one in the source's fields, such as text: content"
+            f"{path}: no column is the text field {name!r}; the fields found are {', '.join(schema.names)}; name the right "
+            "one in the source's fields, such as text: content"
         )
+    names = fields.distinct(path, schema.names)
     kind = schema.field(name).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not any(is_kind(kind) for is_kind in _TEXT_KINDS):
         raise ValueError(f"{path}: the text field {name!r} is of type {kind}; expected strings")
     fields.check(path, schema.names)
+    return names
 
 
 def pieces(batch: pa.RecordBatch, max_bytes: int) -> Iterator[list[pa.Array]]:

@@ -1,20 +1,30 @@
-"""CSV and TSV: a header, then a record a line, or over several where a field is quoted."""
+"""CSV and TSV: a header, then a record a line, or over several where a field is quoted.
+
+CSV is RFC 4180's, with any of four delimiters: a field that begins with a quote ends with one, quotes within are doubled, and
+delimiters and line ends within belong to it. A quote that does not end so costs its line only.
+
+TSV in the wild knows quotes and does not. A field that is quoted as a whole is unquoted, on one line or over several; tabs and
+line ends within it belong to it where the record has as many columns as the first only so. Other quotes are text, as are
+those of a field that opens with one and is not closed. In TSV of parallel text a line is a record whatever quotes it has.
+"""
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from polylm.tasks.documents.readers.batches import Batch, Collector, Options, Range, gathered
+from polylm.tasks.documents.readers.quoting import grouped
 from polylm.tasks.documents.readers.streams import Line, is_blank, lines_from
-from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, decode, too_long
+from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, decode_text, too_long
 
 Record: TypeAlias = tuple[int, bytes, dict[str, Any] | BadRecord]
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = ",;\t|"  # of CSV, as programs of several countries write it
-_LINES = re.compile(r"(?<=\n)")  # not splitlines, which ends a line at U+2028 too
+_TSV_FIELDS = re.compile(r'(?:\A|\t)("(?:[^"]+|"")*+"(?=\t|\Z)|[^\t]*+)')
 _NUMBERED = re.compile(r"#[1-9]\d*")
 
 
@@ -38,15 +48,19 @@ def read_delimited(path: Path, format: str, options: Options) -> Iterator[Batch]
     return gathered(records(path, format, options), _collect, Collector(path, options))
 
 
-def records(path: Path, format: str, options: Options) -> Iterator[Record]:
-    """Offset, bytes and fields of every record, or why it is a bad one; an empty field is null."""
+def records(path: Path, format: str, options: Options, *, quoting: bool = True) -> Iterator[Record]:
+    """Offset, bytes and fields of every record, or why it is a bad one; an empty field is null.
+
+    Without `quoting` every line of TSV is a record.
+    """
     wanted = options.fields.fields
-    rows = _rows(path, format, options.max_record_bytes)
+    rows = _rows(path, format, options.max_record_bytes, quoting=quoting)
     names: list[str] | None = None
     for row in rows:
         if names is None and row.problem is None:
             names, is_header = _names(path, row, wanted["text"])
             options.fields.check(path, names)
+            names = options.fields.distinct(path, names)
             if is_header:
                 continue
         yield row.offset, row.data, _record(row, names)
@@ -84,19 +98,54 @@ def _collect(record: Record, out: Collector) -> None:
         out.reject(offset, str(bad), data)
 
 
-def _rows(path: Path, format: str, limit: int) -> Iterator[Found]:
+def _rows(path: Path, format: str, limit: int, *, quoting: bool) -> Iterator[Found]:
     """The records as lists of strings; blank lines are none."""
     found = lines_from(path, format, Range(0, 0), limit)
-    if format.startswith("tsv"):
-        return _one_a_line(found, "\t", limit)
-    return _quoted(found, limit)
+    first = next((line for line in found if not is_blank(line[1], line[2])), None)
+    if first is None:
+        return iter(())
+    every = chain([first], found)
+    if format.startswith("csv"):
+        return _csv(every, _delimiter(first[1]), limit)
+    return _tsv(every, first[1].count(b"\t") + 1, limit) if quoting else _one_a_line(every, limit)
 
 
-def _one_a_line(found: Iterator[Line], delimiter: str, limit: int) -> Iterator[Found]:
-    """TSV as it is in the wild: a line is a record, whatever quotes are in it; a field that is quoted as a whole is unquoted."""
+def _csv(found: Iterator[Line], delimiter: str, limit: int) -> Iterator[Found]:
+    csv.field_size_limit(limit + 1)
+    for group in grouped(found, limit, delimiter.encode(), lambda group: True):
+        yield _parsed(*_joined(group), limit, lambda text: next(csv.reader([text], delimiter=delimiter), []))
+
+
+def _tsv(found: Iterator[Line], columns: int, limit: int) -> Iterator[Found]:
+    for group in grouped(found, limit, b"\t", lambda group: _is_one(group, columns)):
+        yield _parsed(*_joined(group), limit, lambda text: _values(text, columns))
+
+
+def _one_a_line(found: Iterator[Line], limit: int) -> Iterator[Found]:
     for offset, data, length in found:
         if not is_blank(data, length):
-            yield _parsed(offset, data, length, limit, lambda text: [_unquoted(v) for v in text.split(delimiter)])
+            yield _parsed(offset, data, length, limit, lambda text: _values(text, 0))
+
+
+def _is_one(group: Sequence[Line], columns: int) -> bool:
+    """Are these lines one record of TSV? If together they have all columns, and most of them alone have not.
+
+    Where a quote is only a quote, lines that are records follow up to the next one.
+    """
+    _, data, _ = _joined(group)
+    text = data.removeprefix(_BOM).removesuffix(b"\r").decode(errors="replace")
+    alone = sum(line.count(b"\t") + 1 == columns for _, line, _ in group)
+    return len(_TSV_FIELDS.findall(text)) == columns and (columns == 1 or 2 * alone <= len(group))
+
+
+def _values(text: str, columns: int) -> list[str]:
+    """The fields of a record of TSV; a tab in quotes parts them, unless there are too many then."""
+    values = text.split("\t")
+    if '"' not in text:
+        return values
+    if len(values) != columns and len(quoted := _TSV_FIELDS.findall(text)) == columns:
+        values = quoted
+    return [_unquoted(value) for value in values]
 
 
 def _unquoted(value: str) -> str:
@@ -106,66 +155,25 @@ def _unquoted(value: str) -> str:
     return inner.replace('""', '"')
 
 
-def _parsed(offset: int, data: bytes, length: int, limit: int, parse: Any) -> Found:
+def _joined(group: Sequence[Line]) -> Line:
+    """The lines of a record as one."""
+    if len(group) == 1:
+        return group[0]
+    data = b"\n".join(line for _, line, _ in group)
+    return group[0][0], data, len(data)
+
+
+def _parsed(offset: int, data: bytes, length: int, limit: int, parse: Callable[[str], list[str]]) -> Found:
     """One record from its bytes."""
     try:
         if length > limit:
             raise BadRecord(too_long(limit))
-        text = decode(data.removeprefix(_BOM).removesuffix(b"\r"))
-        if "\0" in text:
-            raise BadRecord(f"not text: a NUL byte at {text.index(chr(0))}")
+        text = decode_text(data.removeprefix(_BOM).removesuffix(b"\r"))
         return Found(offset, data, length, parse(text))
     except BadRecord as bad:
         return Found(offset, data[:FOUND_BYTES], length, problem=str(bad))
     except csv.Error as error:
         return Found(offset, data[:FOUND_BYTES], length, problem=f"not CSV: {error}")
-
-
-def _quoted(found: Iterator[Line], limit: int) -> Iterator[Found]:
-    """CSV, where a quoted field may hold line ends; of one that never ends, every line is looked at alone."""
-    csv.field_size_limit(limit + 1)
-    delimiter: str | None = None
-    held: list[Line] = []
-    quotes = size = 0
-    for line in found:
-        if not held and is_blank(line[1], line[2]):
-            continue
-        held.append(line)
-        quotes += line[1].count(b'"')
-        size += line[2] + 1
-        delimiter = delimiter or _delimiter(line[1])
-        if quotes % 2 == 0 and line[2] <= limit:
-            yield from _joined(held, delimiter, limit)
-        elif size > limit or line[2] > limit:
-            yield from _alone(held, delimiter, limit)
-        else:
-            continue
-        held, quotes, size = [], 0, 0
-    if held:
-        yield from _alone(held, delimiter or ",", limit)
-
-
-def _joined(held: list[Line], delimiter: str, limit: int) -> Iterator[Found]:
-    """Lines in which quotes are even: one record, or several where a quote stands inside of a field."""
-    data = b"\n".join(line[1] for line in held)
-    rows: list[list[str]] = []
-
-    def parse(text: str) -> list[str]:
-        rows.extend(csv.reader(_LINES.split(text), delimiter=delimiter))
-        return rows[0] if rows else []
-
-    one = _parsed(held[0][0], data, len(data), limit, parse)
-    if len(rows) > 1 or (one.problem and len(held) > 1):
-        yield from _alone(held, delimiter, limit)
-    else:
-        yield one
-
-
-def _alone(held: list[Line], delimiter: str, limit: int) -> Iterator[Found]:
-    """Every line as a record of its own."""
-    for offset, data, length in held:
-        if not is_blank(data, length):
-            yield _parsed(offset, data, length, limit, lambda text: next(csv.reader([text], delimiter=delimiter), []))
 
 
 def _delimiter(header: bytes) -> str:

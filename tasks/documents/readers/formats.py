@@ -1,11 +1,11 @@
 """Which format a file has: its name says so, and its first bytes must agree."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from polylm.tasks.documents.readers.batches import Damaged
-from polylm.tasks.documents.readers.streams import chunks, compression
+from polylm.tasks.documents.readers.streams import NEEDS_DICTIONARY, chunks, compression
+from polylm.tasks.documents.schema import other_unicode
 
 _NAMES = {
     ".jsonl": "jsonl",
@@ -42,8 +42,6 @@ _OTHERS = {
     b"\xfd7zXZ": "xz data",
     b"PK\x03\x04": "a zip archive",
     b"%PDF-": "a PDF",
-    b"\xff\xfe": "UTF-16 text (iconv -f UTF-16 -t UTF-8 converts it)",
-    b"\xfe\xff": "UTF-16 text (iconv -f UTF-16 -t UTF-8 converts it)",
 }
 _HEAD_BYTES = 4096
 _CONTROLS = re.compile(rb"[\x00-\x06\x0e-\x1a\x1c-\x1f\x7f]")
@@ -77,7 +75,7 @@ def check(path: Path, format: str) -> None:
     if format == "parquet":
         _check_footer(path)
     elif format != "arrow":
-        _check_text(path, format, _first_bytes(chunks(path, format)) if compression(format) else head)
+        _check_text(path, format, _first_bytes(path, format) if compression(format) else head)
 
 
 def by_name(name: str) -> str | None:
@@ -89,8 +87,13 @@ def by_name(name: str) -> str | None:
 def _check_magic(path: Path, format: str, head: bytes) -> None:
     """Compare the first bytes with those that the format demands."""
     expected = _MAGIC.get(compression(format) or format)
-    if expected is not None and not head.startswith(expected):
+    if expected is not None and not head.startswith(expected) and not _is_skipped(format, head):
         raise ValueError(f"{path}: the name says {format}, but it begins with {head[:8]!r} instead of {expected!r}")
+
+
+def _is_skipped(format: str, head: bytes) -> bool:
+    """Does a zstd file begin with a frame that holds no data, as `pzstd` writes?"""
+    return compression(format) == "zst" and head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5
 
 
 def _check_footer(path: Path) -> None:
@@ -102,11 +105,13 @@ def _check_footer(path: Path) -> None:
         raise ValueError(f"{path}: truncated Parquet: it ends with {tail!r} instead of b'PAR1', so its footer is lost")
 
 
-def _first_bytes(parts: Iterator[bytes]) -> bytes:
+def _first_bytes(path: Path, format: str) -> bytes:
     """The first decompressed bytes; none where the data is damaged before them, which the reader reports."""
     try:
-        return next(parts, b"")[:_HEAD_BYTES] or b""
-    except Damaged:
+        return next(chunks(path, format), b"")[:_HEAD_BYTES]
+    except Damaged as damage:
+        if damage.reason == NEEDS_DICTIONARY:
+            raise ValueError(f"{path}: {damage.reason}") from damage
         return b"\n"
 
 
@@ -114,12 +119,13 @@ def _check_text(path: Path, format: str, content: bytes) -> None:
     """Refuse what is not UTF-8 text at all; single wrong records are the reader's business."""
     if not content:
         raise ValueError(f"{path}: the file holds no data; remove it from the source")
-    for magic, meaning in _OTHERS.items():
-        if content.startswith(magic):
-            raise ValueError(f"{path}: the name says {format}, but the content is {meaning}")
+    meanings = [meaning for magic, meaning in _OTHERS.items() if content.startswith(magic)]
+    if meaning := other_unicode(content) or "".join(meanings[:1]):
+        raise ValueError(f"{path}: the name says {format}, but the content is {meaning}")
     if format.startswith("warc"):
         return  # their pages may be in any encoding; the headers are checked one by one
-    if len(_CONTROLS.findall(content)) > max(1, _MAX_CONTROL_SHARE * len(content)):
+    most = _MAX_CONTROL_SHARE * len(content)
+    if content.count(0) > most or len(_CONTROLS.findall(content)) > max(1, most):
         raise ValueError(f"{path}: the name says {format}, but the content is binary: {content[:16]!r}")
     if format.startswith("jsonl") and re.match(rb"\s*\[\s*(\{|$)", content):
         raise ValueError(f"{path}: one JSON array; expected one JSON object a line (jq -c '.[]' converts it)")

@@ -1,5 +1,7 @@
 """JSON Lines: one object a line."""
 
+import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -13,9 +15,10 @@ from polylm.kernels.json_lines import END, START, strings
 from polylm.kernels.utf8 import Bytes, Ints
 from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range, full_batches, to_the_end
 from polylm.tasks.documents.readers.streams import Block, Line, blocks_from, is_blank, lines_from
-from polylm.tasks.documents.schema import DOCUMENT, BadRecord, Row, decode, too_long
+from polylm.tasks.documents.schema import DOCUMENT, BadRecord, FieldMap, Row, decode, too_long
 
 _HEAD_LINES = 100
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")  # 2 ** 63 has so many digits
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -53,7 +56,7 @@ def _plain(block: Block, options: Options) -> tuple[pa.Table, NDArray[np.int64]]
         return None
     try:
         rows = [
-            fields.row(orjson.loads(data[start:value] + b'""' + data[after:end]))
+            _row_of(data[start:value] + b'""' + data[after:end], fields)
             for start, value, after, end in found[2].tolist()
         ]
     except (orjson.JSONDecodeError, BadRecord):
@@ -103,14 +106,24 @@ def _row(data: bytes, length: int, options: Options) -> Row:
     if length > options.max_record_bytes:
         raise BadRecord(too_long(options.max_record_bytes))
     try:
-        record = orjson.loads(data)
+        return _row_of(data, options.fields)
     except orjson.JSONDecodeError as error:
         if data.startswith(_BOM):  # at the start of a file, or of one that was appended to another
             return _row(data[len(_BOM) :], length, options)
         raise BadRecord(_why_not_json(data, error)) from error
+
+
+def _row_of(data: bytes, fields: FieldMap) -> Row:
+    """The columns of one object."""
+    record = orjson.loads(data)
     if not isinstance(record, dict):
         raise BadRecord("not a JSON object")
-    return options.fields.row(record)
+    row = fields.row(record)
+    if row[-1] is not None and _LONG_NUMBER.search(
+        data
+    ):  # it reads integers of more than 64 bits as floats: into `extra`
+        return fields.row(json.loads(data))
+    return row
 
 
 def _why_not_json(data: bytes, error: orjson.JSONDecodeError) -> str:

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from polylm.tasks.documents.readers.batches import Batch, Collector, Damaged, Options, Range
 from polylm.tasks.documents.readers.delimited import records
+from polylm.tasks.documents.readers.formats import check
 from polylm.tasks.documents.readers.streams import Line, compression, is_blank, lines_from
 from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, FieldMap, decode, too_long
 
@@ -147,9 +148,9 @@ def _of_table(
     wanted = dict(fields)
     if not wanted:
         wanted = _of_header(path, format, languages, options)
-    asked = replace(options, fields=FieldMap({"text": wanted.get("src", "src")}))
     names = (wanted.get("src", "src"), wanted.get("tgt", "tgt"))
-    for number, (offset, data, record) in enumerate(records(path, format, asked)):
+    asked = replace(options, fields=FieldMap({"text": names[0], "tgt": names[1]}))
+    for number, (offset, data, record) in enumerate(records(path, format, asked, quoting=False)):
         if isinstance(record, BadRecord):
             yield _Pair(offset, data[:FOUND_BYTES], problem=str(record))
             continue
@@ -161,7 +162,9 @@ def _of_table(
 def _of_header(path: Path, format: str, languages: tuple[str, str], options: Options) -> dict[str, str]:
     """Which columns hold the sides, as the first row says, or the first two."""
     asked = replace(options, fields=FieldMap({"text": "#1"}))
-    first = next((record for _, _, record in records(path, format, asked) if isinstance(record, dict)), {})
+    first = next(
+        (record for _, _, record in records(path, format, asked, quoting=False) if isinstance(record, dict)), {}
+    )
     header = {str(value).strip() for value in first.values()}
     for names in (_SIDES, languages):
         if header.issuperset(names):
@@ -191,7 +194,10 @@ def _pair(offset: int, data: bytes, record: Mapping[str, Any], names: tuple[str,
 
 def _moses(paths: Sequence[Path], limit: int) -> Iterator[_Pair]:
     """Line k of one file belongs to line k of the other."""
-    first, second = (lines_from(path, f"text{_suffix(path)}", Range(0, 0), limit) for path in paths)
+    formats = [f"text{_suffix(path)}" for path in paths]
+    for path, format in zip(paths, formats, strict=True):
+        check(path, format)
+    first, second = (lines_from(path, format, Range(0, 0), limit) for path, format in zip(paths, formats, strict=True))
     number = 0
     for one in first:
         number += 1

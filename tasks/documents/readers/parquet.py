@@ -40,11 +40,11 @@ def read_parquet(path: Path, range_: Range, options: Options) -> Iterator[Batch]
     """Read the row groups of a range; where one cannot be read on, a bad record says how many of its rows are lost."""
     out = Collector(path, options, unit="row")
     with _open(path, path) as file:
-        check_fields(path, file.schema_arrow, options.fields)
+        names = check_fields(path, file.schema_arrow, options.fields)
         groups = [file.metadata.row_group(group) for group in range(file.metadata.num_row_groups)]
         first_row = sum(group.num_rows for group in groups[: range_.start])
         for number, group in list(enumerate(groups))[range_.start : range_.stop]:
-            for row, record, size in _records(file, number, first_row, out):
+            for row, record, size in _records(file, names, number, first_row, out):
                 collect(row, record, size, out)
                 if out.is_full:
                     yield out.flush()
@@ -73,14 +73,13 @@ def _strings(schema: pa.Schema) -> list[str]:
 
 
 def _records(
-    file: pq.ParquetFile, number: int, first_row: int, out: Collector
+    file: pq.ParquetFile, names: list[str], number: int, first_row: int, out: Collector
 ) -> Iterator[tuple[int, dict[str, Any], int]]:
     """Yield row number, record and size of the rows of one group; the rows that cannot be read become one bad record."""
     group = file.metadata.row_group(number)
     row, end, reason = first_row, first_row + group.num_rows, "it ends early"
     try:
         for batch in file.iter_batches(_batch_rows(group, out.options), row_groups=[number], use_threads=False):
-            names = batch.schema.names
             for piece in pieces(batch, out.options.batch_bytes):
                 columns = [values_of(column) for column in piece]
                 size = sum(column.nbytes for column in piece) // max(1, len(piece[0]))

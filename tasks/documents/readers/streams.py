@@ -17,6 +17,7 @@ _BLOCK_BYTES = 1 << 20  # stays in a core's cache between gunzip and parser
 _GZIP_INPUT_BYTES = 16 << 10  # what a damaged block can cost: zlib drops the output of the call that fails
 _GZIP_ERRORS: Any = (isal_zlib.error,)  # whose stub calls it an instance
 _MAX_XZ_MEMORY = 128 << 20  # bytes; `xz -9` needs 65 MiB
+NEEDS_DICTIONARY = "zstd that needs a dictionary, which is not in the file; decompress it first (zstd -d -D DICTIONARY)"
 _ZSTD_INPUT_BYTES = 256  # 4 bytes can stand for a block of 128 KiB, so this bounds the output of a call at 8 MiB
 
 Line = tuple[int, bytes, int]  # offset, the line (only its beginning if it is longer than allowed), its length in bytes
@@ -262,6 +263,8 @@ def _decompress(decoder: "zstandard.ZstdDecompressionObj", data: bytes, resume: 
     try:
         return decoder.decompress(data)
     except zstandard.ZstdError as error:
+        if "ictionary" in str(error):
+            raise Damaged(NEEDS_DICTIONARY, resume) from error
         if "memory" in str(error):
             raise Damaged("zstd window of more than 128 MiB; compress again without --long", resume) from error
         raise Damaged(f"damaged zstd near byte {resume} of the file", resume) from error

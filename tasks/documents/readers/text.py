@@ -14,7 +14,7 @@ from polylm.tasks.documents.readers.streams import (
     lines,
     lines_from,
 )
-from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, decode, too_long
+from polylm.tasks.documents.schema import FOUND_BYTES, BadRecord, decode_text, too_long
 
 UNITS = ("file", "blank-line", "line")
 _LOOK_BACK_BYTES = 4096
@@ -80,9 +80,7 @@ def _collect(document: Line, out: Collector) -> None:
     try:
         if length > limit:
             raise BadRecord(too_long(limit))
-        if (nul := data.find(b"\0")) >= 0:
-            raise BadRecord(f"not text: a NUL byte at {nul}")
-        text = decode(data).removeprefix("\ufeff").rstrip("\r\n")
+        text = decode_text(data).removeprefix("\ufeff").rstrip("\r\n")
     except BadRecord as bad:
         out.reject(offset, str(bad), data)
         return
