@@ -37,6 +37,8 @@ from polylm.tasks.why import why
 
 T = TypeVar("T")
 UNFINISHED = ".unfinished"
+# What they say of one document is told beside its verdicts.
+_TOLD_BY = ("ingest", "clean", "identify_language", "read_declared", "measure_toxicity")
 CORPUS_COLUMNS = ["text", "id", "url", "date", "licence", "kind", "extra", "language", "cell", "weight", "split"]
 
 
@@ -273,7 +275,7 @@ def _extent(raw: Artifact, source: str) -> str:
 
 def _about(here: Session, index: int, row: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for stage in ("ingest", "clean", "identify_language"):
+    for stage in _TOLD_BY:
         artifact = here.artifacts.get(stage)
         if artifact is None or artifact.parts[index].record is None:
             continue

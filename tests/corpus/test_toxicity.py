@@ -13,6 +13,7 @@ from samples import MODEL, ODD_TEXTS, write_jsonl
 
 import polylm.tasks.corpus.fasttext_training as trainer
 from polylm.flows.everything import start
+from polylm.flows.reading import explain
 from polylm.tasks.corpus.toxicity import ToxicityList, ToxicityParams, measure_toxicity
 from polylm.tasks.keys import file_digest
 from polylm.tasks.run import File
@@ -171,3 +172,5 @@ def test_a_recipe_that_names_a_list_has_the_counts_beside_its_documents(third, t
     table = read_columns(here.store.part_path("measure_toxicity", part.key))
     assert table["toxic_words"].to_pylist()[20] == 1
     assert table.num_rows == 21
+    told = explain(settings, "rude", None)["document"]
+    assert (told["toxic_words"], told["toxic_found"]) == (1, '{"idiot":1}')
