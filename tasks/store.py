@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import psutil
 import pyarrow as pa
@@ -203,7 +203,7 @@ class Store:
 
     def write_manifest(self, artifact: Artifact, details: Mapping[str, Any]) -> None:
         path = self.root / "artifacts" / artifact.stage / f"{artifact.key}.json"
-        if path.exists() and _manifest(path) is not None:
+        if path.exists() and read_manifest(path) is not None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         parts = [
@@ -225,7 +225,7 @@ class Store:
     def annotate_manifest(self, ref: str, details: Mapping[str, list[Any]]) -> None:
         """Add to the lists of a manifest, by stage/key: what was decided about an artifact after it was made."""
         path = self.manifest_path(*ref.split("/"))
-        if (manifest := _manifest(path)) is None:
+        if (manifest := read_manifest(path)) is None:
             raise StoreError(f"{path} is damaged: the next run of the recipe writes it again")
         added = {name: [*manifest.get(name, []), *entries] for name, entries in details.items()}
         write_json(path, {**manifest, **added})
@@ -233,7 +233,7 @@ class Store:
     def load_artifact(self, stage: str, key: str) -> Artifact:
         """An artifact by (the beginning of) its key, from its manifest; StoreError where there is none or several."""
         path = self.manifest_path(stage, key)
-        manifest = _manifest(path)
+        manifest = read_manifest(path)
         if manifest is None:
             raise StoreError(f"{path} is damaged: the next run of the recipe writes it again")
         parts = []
@@ -375,10 +375,24 @@ def read_json(path: Path) -> Any:
         return None
 
 
-def _manifest(path: Path) -> Any:
+def read_manifest(path: Path) -> Any:
     """What a manifest says, None where it is damaged or says something else."""
     told = read_json(path)
-    return told if isinstance(told, dict) and {"shape", "parts", "sources"} <= told.keys() else None
+    is_one = isinstance(told, dict) and told.get("shape") in get_args(Shape) and told.get("stage") == path.parent.name
+    return told if is_one and all(map(_is_list, _lists(told))) and all(map(_is_part, told["parts"])) else None
+
+
+def _lists(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
+    return manifest.get("parts"), manifest.get("sources"), manifest.get("reads", []), manifest.get("jobs", [])
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str | dict) for one in value)
+
+
+def _is_part(entry: Any) -> bool:
+    names = isinstance(entry, dict) and isinstance(entry.get("key"), str) and isinstance(entry.get("label"), str)
+    return names and entry["key"].replace(".", "").isalnum() and "number" in entry
 
 
 def walk_files(folder: Path) -> list[Path]:

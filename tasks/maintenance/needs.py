@@ -9,7 +9,7 @@ from typing import Any
 
 from polylm.tasks.maintenance.pins import pinned
 from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
-from polylm.tasks.store import MANIFEST, Record, Store, StoreError, read_json, read_record
+from polylm.tasks.store import MANIFEST, Record, Store, StoreError, read_json, read_manifest, read_record
 
 DAY = 86_400.0
 
@@ -128,7 +128,7 @@ def _short(ref: str) -> str:
 
 
 def _whole(path: Path) -> Any:
-    """A small file that must be readable, because what it names must stay."""
-    if (told := read_json(path)) is None:
+    """A manifest that must be readable, because what it names must stay."""
+    if (told := read_manifest(path)) is None:
         raise StoreError(f"{path} is damaged, so what it needs is unknown: `polylm verify` says what to do about it")
     return told

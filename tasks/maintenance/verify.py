@@ -19,7 +19,7 @@ from polylm.tasks.maintenance import seal
 from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.seal import SealBroken
 from polylm.tasks.settings import store_option
-from polylm.tasks.store import MANIFEST, Store, StoreError, read_columns, read_json, read_record
+from polylm.tasks.store import MANIFEST, Store, StoreError, read_columns, read_json, read_manifest, read_record
 
 _SMALL = ("artifacts/*/*.json", "runs/*.json", "pins/*.json", "trash/*/list.json", "seen/*.json", "checked/*.json")
 _REPLACED = ("artifacts", "seen", "checked")  # what a run writes again by itself
@@ -151,7 +151,7 @@ def _json_problem(path: Path, *, strict: bool = True) -> str | None:
 def _gone(store: Store) -> Iterator[tuple[Path, str]]:
     """Parts and folders that a manifest names and nobody has any more."""
     for path in sorted(store.root.glob("artifacts/*/*.json")):
-        manifest = read_json(path) or {"parts": []}
+        manifest = read_manifest(path) or {"parts": []}
         for part in manifest["parts"]:
             if not (target := store.path(manifest["shape"], manifest["stage"], part["key"])).exists():
                 yield target, f"({part['label']}) is gone"
@@ -201,7 +201,7 @@ class _Makers:
         if stage not in self._by_stage:
             known = self._by_stage.setdefault(stage, {})
             for path in (self._store.root / "artifacts" / stage).glob("*.json"):
-                manifest = read_json(path) or {"parts": []}
+                manifest = read_manifest(path) or {"parts": []}
                 for key in [part["key"] for part in manifest["parts"]] + list(manifest.get("jobs", ())):
                     known.setdefault(key, set()).add(f"{stage}/{path.stem[:16]}")
         return self._by_stage[stage]

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import zstandard
 
+from polylm.tasks.documents.ingest import IngestParams, ingest
 from polylm.tasks.documents.readers import detect, read, split
 from polylm.tasks.documents.schema import BAD_RECORD, DOCUMENT
+from polylm.tasks.documents.sources import Sources
+from polylm.tasks.store import Store
 
 
 def read_all(path, *, ranges=None, documents="file", **options):
@@ -21,6 +24,21 @@ def read_all(path, *, ranges=None, documents="file", **options):
     assert all(batch.documents.schema == DOCUMENT and batch.bad.schema == BAD_RECORD for batch in batches)
     good = [row for batch in batches for row in batch.documents.to_pylist()]
     return good, [row for batch in batches for row in batch.bad.to_pylist()]
+
+
+def ingested(tmp_path, source, **params):
+    """Documents and bad records of a source, and what was noticed."""
+    store, told = Store(tmp_path / "store").open(), []
+    good, bad = [], []
+    for piece in Sources({"s": source}, notice=told.append).pieces(IngestParams(**params), store):
+        jobs = ingest(piece, IngestParams(**params))
+        while True:
+            try:
+                good += next(jobs).to_pylist()
+            except StopIteration as stop:
+                bad += stop.value.to_pylist()
+                break
+    return good, bad, told
 
 
 def write(folder: Path, name: str, content: bytes | str) -> Path:

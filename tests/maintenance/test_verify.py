@@ -165,6 +165,16 @@ def test_a_damaged_manifest_is_written_again_by_the_next_run(store):
     assert damaged(store.root).damage == ()
 
 
+@pytest.mark.parametrize("other", ["[]", '{"parts": [1], "jobs": 2}', '{"parts": [{"key": 1}], "shape": "rows"}'])
+def test_a_manifest_of_other_json_is_damage_and_no_traceback(store, other):
+    path = next((store.root / "artifacts" / "count").glob("*.json"))
+    path.write_text(other)
+    [damage] = damaged(store.root).damage
+    assert damage.path == str(path.relative_to(store.root))
+    toy_run(store.root)
+    assert damaged(store.root).damage == ()
+
+
 def test_damage_names_file_and_stage_and_the_run_that_makes_it_again(store):
     path = next((store.root / "parts" / "count").rglob("*.parquet"))
     path.write_bytes(path.read_bytes()[:-1])

@@ -197,7 +197,20 @@ def test_an_artifact_is_found_by_the_beginning_of_its_key(store):
         store.load_artifact("stage", "nothing")
 
 
-@pytest.mark.parametrize("other", ["{}", "[]", '{"parts": []}', "3"])
+ODD_MANIFESTS = [
+    "{}",
+    "[]",
+    "3",
+    '{"parts": []}',
+    '{"stage": "stage", "shape": "rows", "sources": [], "parts": [3]}',
+    '{"stage": "stage", "shape": "rows", "sources": [], "parts": [{"key": "../../x", "label": "", "number": null}]}',
+    '{"stage": "stage", "shape": "cube", "sources": [], "parts": []}',
+    '{"stage": "other", "shape": "rows", "sources": [], "parts": []}',
+    '{"stage": "stage", "shape": "rows", "sources": [], "parts": [], "jobs": [1]}',
+]
+
+
+@pytest.mark.parametrize("other", ODD_MANIFESTS)
 def test_a_manifest_that_says_something_else_is_damaged_and_written_again(store, other):
     rows = table("x")
     artifact = Artifact(
