@@ -14,7 +14,13 @@ from polylm.tasks.stage import Field, Params, files
 
 class IngestParams(Params):
     part_rows: int = Field(100_000, ge=1, le=1 << 24, description="Most documents of a part.", source="ours")
-    part_bytes: int = Field(256 << 20, ge=1, description="Most text of a part.", unit="bytes", source="ours")
+    part_bytes: int = Field(
+        128 << 20,
+        ge=1,
+        description="Most text of a part. What a worker holds grows with it: some 8 times as much.",
+        unit="bytes",
+        source="ours; docs/benchmarks.md",
+    )
     split_bytes: int = Field(
         256 << 20, ge=1, description="Size of the ranges that a large file is split into.", unit="bytes"
     )
