@@ -34,6 +34,7 @@ _CYRILLIC = re.compile("[\u0400-\u045fҐґ]+")
 _SURE, _SURE_PER_LETTER = 12.0, 0.6  # bits that speak for a line, in all and for each of its letters
 _SURE_OF_TEXT = 40.0  # and for a text, of whose other lines nothing more is asked than not to speak against it
 _LONG = 4  # letters that one word of a sure line has at least
+_DISTINCT = 5  # and the line different ones: éé ééé éééé is none
 _STRANGE = -4.0  # bits: a letter that is not in the table, a capital after a small letter
 _MOST_MIXED = (
     0.1  # share of words with Latin letters too, as a slip writes them; of an accented language it is nearly all
@@ -48,12 +49,14 @@ class _Judged:
     bits: float
     letters: int
     longest: int  # word, in letters
+    distinct: int  # letters
     is_mixed: bool  # there is more Latin in it than slips
 
     @property
     def is_sure(self) -> bool:
         enough = max(_SURE, _SURE_PER_LETTER * self.letters)
-        return not self.is_mixed and self.longest >= _LONG and self.bits >= enough
+        is_text = self.longest >= _LONG and self.distinct >= _DISTINCT
+        return not self.is_mixed and is_text and self.bits >= enough
 
     @property
     def is_likely(self) -> bool:
@@ -89,7 +92,8 @@ def _judge(line: str, table: Mapping[int, str]) -> _Judged:
     is_mixed = len(mixed) > _MOST_MIXED * len(cyrillic) or bool(_CYRILLIC.search(line) or _CONTROL.search(better))
     whole = [word for word in cyrillic if word not in mixed]
     letters = sum(map(len, whole))
-    return _Judged(better, sum(map(_word_bits, whole)), letters, max(map(len, whole), default=0), is_mixed)
+    longest, distinct = max(map(len, whole), default=0), len(set("".join(whole).lower()))
+    return _Judged(better, sum(map(_word_bits, whole)), letters, longest, distinct, is_mixed)
 
 
 @lru_cache(maxsize=10_000)

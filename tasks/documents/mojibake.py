@@ -14,15 +14,16 @@ from polylm.tasks.documents import cyrillic
 # has too where a word of capitals ends: `“MAÇÔ`, `CAFɮ. Right text does not have what stands below; any of it is enough for
 # ftfy to look at the line.
 _FIRST = "ÂÃÄÅÎÏÐÑØÙĂĐŃĹĆŘŮĎ"
-_ODD = "\x80-\x9f¢¤¦±µ¶¼½¾\xadƒˆ‰˜ŒœŠšŽžŸ"  # that no word of capitals is followed by
+_RARE = "\x80-\x9fƒˆ‰˜ŒœŠšŽžŸ"  # that no word of capitals is followed by, nor ends with
+_ODD = _RARE + "¢¤¦±µ¶¼½¾"  # not the soft hyphen, which stands in right words of capitals: CHÂ-TEAU
 _NEXT = _ODD + "\xa0-¿–—‘’‚“”„†‡•…‹›€™ŁłĄąŞşŤťŹźŻżĽľ"
 _NEXT_BUT_APOSTROPHES = _NEXT.replace("’", "")
 _THIRD = "à-ïŕăĺćčęěď"  # the first of three bytes
 _BROKEN = "|".join(
     [
-        f"\\p{{Ll}}(?:[{_FIRST}][{_NEXT}]|Æ[°¡])",  # a capital and a sign after a small letter
-        f"[ÂÃÄÅÎÏÐÑØÙ](?:[\x80-\x9f]|[{_ODD}]\\p{{L}})|\\p{{L}}[ÂÃÄÅÎÏÐÑØÙ][{_ODD}]",
-        f"(?:^|[^\\p{{L}}])[{_FIRST}][{_NEXT_BUT_APOSTROPHES}]\\p{{L}}",  # or at the start of a word
+        f"\\p{{Ll}}(?:[{_FIRST}][{_NEXT}]|Ã\xad|Æ[°¡])",  # a capital and a sign after a small letter
+        f"[ÂÃÄÅÎÏÐÑØÙ](?:[\x80-\x9f]|[{_ODD}]\\p{{L}})|\\p{{L}}[ÂÃÄÅÎÏÐÑØÙ][{_RARE}]",
+        f"(?:^|[^\\p{{L}}])(?:[{_FIRST}][{_NEXT_BUT_APOSTROPHES}]\\p{{L}}|Ã\xad\\p{{Ll}})",  # or at the start of a word
         f"\\p{{Lu}}[{_FIRST}][¡-ª¬\xad¯-¶¸-º¼-¿]\\p{{Ll}}",
         "(?:^|[ '’(])Ã[¨\xa0] ",  # the words è and à
         f"(?:[{_FIRST}×][{_NEXT}]){{2}}",  # two side by side
@@ -33,7 +34,7 @@ _BROKEN = "|".join(
         "(?:^|[\\d.,;:!?)])Â\xa0|(?:^|[ \\t\\d.,;:!?)])Â[£§©«°·¿¡®]",  # a sign of Latin-1, alone
     ]
 )
-_MAYBE = re.compile(f"[{_FIRST}{_THIRD}Æ×][{_NEXT}]")  # what is looked at beside many broken lines
+_MAYBE = re.compile(f"[{_FIRST}{_THIRD}Æ][{_NEXT}]")  # what is looked at beside many broken lines
 _MANY = 3
 _IS_BROKEN = regex.compile(_BROKEN)  # re knows no \\p
 _SUSPECT = f"(?m){_BROKEN}|{cyrillic.SUSPECT}"
