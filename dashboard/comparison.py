@@ -68,8 +68,11 @@ class Flips:
 
 
 def run_before(runs: Sequence[Run], run: Run) -> Run | None:
-    """The last run of the same recipe before one, which it is compared with where nobody chooses; `runs` are the newest first."""
-    return next((one for one in runs if one.id < run.id and one.name == run.name and one.state != "damaged"), None)
+    """The last completed run of the same recipe before one, which it is compared with where nobody chooses.
+
+    One that was stopped has judged less, and would differ in all that it did not come to. `runs` are the newest first.
+    """
+    return next((one for one in runs if one.id < run.id and one.name == run.name and one.state == "completed"), None)
 
 
 def stages_are_known(here: Queries) -> bool:

@@ -237,11 +237,11 @@ class Queries:
         facts = [record.facts for record in records if record is not None]
         return Facts(
             jobs=len(facts),
-            seconds=sum(fact.get("seconds", 0.0) for fact in facts),
-            cpu_seconds=sum(fact.get("cpu_seconds", 0.0) for fact in facts),
-            peak_bytes=max((fact.get("peak_bytes", 0) for fact in facts), default=0),
+            seconds=sum(_number(fact.get("seconds")) for fact in facts),
+            cpu_seconds=sum(_number(fact.get("cpu_seconds")) for fact in facts),
+            peak_bytes=int(max((_number(fact.get("peak_bytes")) for fact in facts), default=0)),
             disk_bytes=sum(_size(path) for path in self.reader.part_paths(manifest)),
-            finished=max((fact.get("finished", "") for fact in facts), default=""),
+            finished=max((str(fact.get("finished", "")) for fact in facts), default=""),
         )
 
     def _record(self, manifest: Manifest, key: str) -> Record | None:
@@ -277,6 +277,11 @@ def _schema(path: Path) -> dict[str, pa.DataType]:
     with reading(path):
         schema = pq.read_schema(pa.BufferReader(b"PAR1" + seal.read_footer(path)))
         return {field.name: field.type for field in schema}
+
+
+def _number(told: Any) -> float:
+    """A measured number; 0 of what is none, in a record that was written by hand."""
+    return float(told) if isinstance(told, int | float) and abs(told) < 2**63 else 0.0
 
 
 def _size(path: Path) -> int:

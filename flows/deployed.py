@@ -118,7 +118,7 @@ class Approval(RunInput):
         min_length=3,
         max_length=2_000,
         description="Why, in words. It is kept in the run's record and in the artifact's manifest.",
-        json_schema_extra=expected(r"\w", "a reason, in words"),
+        json_schema_extra=expected(r"[^\W_]", "a reason, in words"),
     )
     later_gates: bool = Field(
         True,
@@ -296,7 +296,8 @@ class RunLog(Lines):
         self._is_told = True
 
     def notice(self, text: str) -> None:
-        get_run_logger().info(text)
+        log = get_run_logger()
+        (log.warning if text.startswith("alarm: ") else log.info)(text)
 
 
 def spare_workers() -> None:

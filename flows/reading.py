@@ -177,13 +177,21 @@ def export_to(settings: Settings, what: str, folder: Path) -> str:
             return f"{rows:,} documents of the run {here.record['replays']} in {folder}"
         artifact = here.artifacts.get(stage)
         if artifact is None or not artifact.built:
-            raise StoreError(f"this store has no {what} yet: `polylm run` builds it")
+            raise StoreError(_not_there(here, stage, what))
         source = here.store.folder_path(stage, str(artifact.parts[0].key))
         if problems := folder_problems(source):
             raise StoreError(problems[0])
         ignored = shutil.ignore_patterns(MANIFEST, "logs")
         _whole(folder, lambda unfinished: shutil.copytree(source, unfinished, ignore=ignored, dirs_exist_ok=True))
     return f"{what} of the run {here.record['replays']} ({stage}/{artifact.key[:16]}) in {folder}"
+
+
+def _not_there(here: Session, stage: str, what: str) -> str:
+    """Why what a stage made cannot be had: it was not made, or parts of it, or of what it stands on, are gone."""
+    run = next(run for run in runs_of(here.store.root) if run.id == here.record["replays"])
+    if not run.artifact(stage):
+        return f"this store has no {what} yet: `polylm run` builds it"
+    return f"the {what} of the run {run.id} is not whole: parts of it, or of what it stands on, are gone; run again, or `polylm verify` names them"
 
 
 def _whole(folder: Path, write: Callable[[Path], T]) -> T:
@@ -206,7 +214,7 @@ def _export_corpus(here: Session, folder: Path) -> int:
     """Selected documents, one Parquet file a part that has any, with language, cell, weight and split."""
     selected = here.artifacts.get("select")
     if selected is None or not selected.built:
-        raise StoreError("this store has no corpus yet: `polylm run` builds it")
+        raise StoreError(_not_there(here, "select", "corpus"))
     rows = 0
     for index, part in enumerate(selected.parts):
         tables = [

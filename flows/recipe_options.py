@@ -67,6 +67,10 @@ def _leaves(resolved: Any, by_name: Any, default: Any, path: str) -> Any:
         if isinstance(value, Params):
             yield from _leaves(value, in_recipe, by_default, here)
             continue
+        if here == "sources":  # what may be said of a source, where there is none yet too
+            for name, source in (value or {"NAME": Source(path="PATH")}).items():
+                yield from _leaves(source, (in_recipe or {}).get(name), Source(path=source.path), f"{here}.{name}")
+            continue
         extra = about.json_schema_extra if isinstance(about.json_schema_extra, dict) else {}
         origin = "option" if value != in_recipe else "recipe" if value != by_default else "default"
         yield {

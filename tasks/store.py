@@ -281,7 +281,7 @@ class Store:
         seen = self.root / "seen" / f"{keys.digest(str(path.absolute()))[:32]}.json"
         stamp = [str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
         known = read_json(seen) if seen.exists() else None
-        if known is not None and known["stamp"] == stamp:
+        if isinstance(known, dict) and known.get("stamp") == stamp and isinstance(known.get("sha256"), str):
             return str(known["sha256"])
         sha256 = keys.file_digest(path)
         # A file changed within the clock's grain of its digest could change again unseen.
@@ -377,17 +377,17 @@ def read_json(path: Path) -> Any:
 
 def read_manifest(path: Path) -> Any:
     """What a manifest says, None where it is damaged or says something else."""
-    told = read_json(path)
+    try:
+        told = read_json(path)
+    except OSError as error:  # a folder, or a link that leads nowhere
+        if isinstance(error, PermissionError):
+            raise
+        return None
     is_one = isinstance(told, dict) and told.get("shape") in get_args(Shape) and told.get("stage") == path.parent.name
-    return told if is_one and all(map(_is_list, _lists(told))) and all(map(_is_part, told["parts"])) else None
-
-
-def _lists(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
-    return manifest.get("parts"), manifest.get("sources"), manifest.get("reads", []), manifest.get("jobs", [])
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str | dict) for one in value)
+    if not is_one or not isinstance(told.get("parts"), list) or not all(map(_is_part, told["parts"])):
+        return None
+    names = (told.get("sources"), told.get("reads", []), told.get("jobs", []))
+    return told if all(isinstance(one, list) and all(isinstance(name, str) for name in one) for one in names) else None
 
 
 def _is_part(entry: Any) -> bool:

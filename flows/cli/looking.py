@@ -93,14 +93,16 @@ def show(
     """Show a STAGE of the latest run, or an ARTIFACT (stage/key): its table's first rows, or its folder's files."""
     from polylm.flows.reading import first_rows
 
-    found = first_rows(settings_of(store).store, what, rows, rejected=rejected)
+    found = first_rows(settings_of(store).store, what, rows + 1 if rows > 0 else rows, rejected=rejected)
     if json:
-        print_json(found)
+        print_json(found[:rows])
         return
-    for row in found:
+    for row in found[:rows]:
         print("  ".join(f"{key}={short(value, 500 if key == 'folder' else 80)}" for key, value in row.items()))
     if not found:
         print(f"{what}: no rows", file=sys.stderr)
+    if len(found) > rows:
+        print(f"... and more: --rows N shows N, here {rows}", file=sys.stderr)
 
 
 @app.command

@@ -90,7 +90,7 @@ def plan(
         print(plan_line(report))
     for alarm in here.record["alarms"]:
         print(f"alarm: {alarm['message']}")
-    if until is None:
+    if until is None or kept is not None:
         print("kept: known as soon as what gates read is built" if kept is None else kept_table(kept))
     total = sum(len(report.built) for report in here.reports)
     print(f"{'at most ' if not all(report.exact for report in here.reports) else ''}{total} jobs to build")
@@ -104,8 +104,10 @@ def up(
     store: StoreOption = None,
 ) -> None:
     """Start Prefect with the deployments and their workers, and the dashboard, on 127.0.0.1 until Ctrl-C."""
+    from polylm.flows.up import free_port
     from polylm.flows.up import up as start_all
 
+    free_port(port), free_port(port + 1)
     print("starting Prefect, its workers and the dashboard: half a minute, more on a busy machine", file=sys.stderr)
     start_all(settings_of(store), port, postgres, print)
 

@@ -7,6 +7,7 @@ ISO 639-1 names as a whole (Standard Arabic, Mandarin, Iranian Persian, ...) get
 
 import functools
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 PREFIX = "__label__"
@@ -27,6 +28,13 @@ def parse_label(label: str) -> Label:
     code, script = match.groups()
     language = _ALPHA_2.get(code, code) if script or code not in _WIKIPEDIA else code
     return Label(language, _MIXED.get(script, frozenset({script})) if script else scripts_of(language))
+
+
+def checked_codes(codes: Iterable[str]) -> None:
+    """Raise ValueError where a code is written otherwise than labels are here: nothing would ever be equal to it."""
+    for code in codes:
+        if (meant := parse_label(code.lower() if _FORM.fullmatch(code.lower()) else code).language) != code:
+            raise ValueError(f"{code!r} is no language here; labels say {meant!r}")
 
 
 def scripts_of(language: str) -> frozenset[str]:

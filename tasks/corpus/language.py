@@ -15,6 +15,7 @@ from polylm.tasks.corpus.identify import Found, identify
 from polylm.tasks.corpus.identify import fasttext_line as fasttext_line
 from polylm.tasks.corpus.identify import load_model as load_model
 from polylm.tasks.corpus.identify import two_likeliest as two_likeliest
+from polylm.tasks.corpus.labels import checked_codes
 from polylm.tasks.rules import Rules, at_least, lookup, one_of
 from polylm.tasks.stage import Columns, Corpus, Field, NoParams, Params, Rows, files, gate, measure
 
@@ -50,6 +51,12 @@ class WantedParams(Params):
         LANGUAGES, min_length=1, description="Labels that may stay.", source="PolyLM, table 2"
     )
 
+    @pydantic.field_validator("languages")
+    @classmethod
+    def _are_codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+        checked_codes(languages)
+        return languages
+
 
 class FloorParams(Params):
     lowest: float = Field(0.3, ge=0, le=1, description="No floor is below.", source="FineWeb2 (arXiv 2506.20920)")
@@ -66,6 +73,7 @@ class FloorParams(Params):
     def _are_bounds(self) -> Self:
         if self.lowest > self.highest:
             raise ValueError(f"lowest is {self.lowest}, highest {self.highest}; expected lowest <= highest")
+        checked_codes(self.own)
         return self
 
 

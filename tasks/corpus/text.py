@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import field_validator, model_validator
 
 from polylm.kernels import text_statistics
+from polylm.tasks.corpus.labels import checked_codes
 from polylm.tasks.corpus.language import batches_by_language
 from polylm.tasks.corpus.rule_sets import DEFAULT, DERIVING, OTHERS, SETS, languages, rules_of, stop_words, table
 from polylm.tasks.corpus.text_rules import RULES, bound, value_of
@@ -64,6 +65,7 @@ class TextParams(Params):
     def _know_rules(cls, values: Thresholds) -> Thresholds:
         if unknown := sorted({rule for own in values.values() for rule in own} - set(RULES)):
             raise ValueError(f"no rule {unknown[0]!r}: there are {', '.join(RULES)}")
+        checked_codes(values)
         return values
 
 

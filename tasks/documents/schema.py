@@ -27,7 +27,7 @@ DOCUMENT = pa.schema(
     ]
 )
 
-REFERENCE = "reference"  # the kind of every document of a source whose role it is
+REFERENCE = "role:reference"  # the kind of every document of a source whose role it is, and of no other
 BAD_RECORD = pa.schema(
     [
         pa.field("file", pa.string(), nullable=False),  # base name: the same file elsewhere gives the same table

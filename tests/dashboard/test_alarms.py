@@ -93,9 +93,9 @@ def test_the_attempts_of_one_flow_run_lead_to_each_other(alarmed):
     site = alarmed(state="completed", time="20261127T130000000", started_by=flow)
     page = site.client.get(f"/run/{site.run.id}").text
     assert 'href="/run/20261127T120000000-alarmed"' in page
-    assert "begun again after every approval" in page
+    assert "One run of Prefect in several attempts" in page
     alone = alarmed(state="completed", time="20261127T140000000")
-    assert "begun again" not in alone.client.get(f"/run/{alone.run.id}").text
+    assert "several attempts" not in alone.client.get(f"/run/{alone.run.id}").text
 
 
 @pytest.mark.parametrize("alarm", [{}, {"message": None, "value": "x", "bound": float("nan"), "decision": "yes"}, {"artifact": 5, "decision": {}}])  # fmt: skip

@@ -118,6 +118,8 @@ def test_a_field_of_a_recipe_says_what_it_means_and_what_it_may_be(polylm):
     assert meaning.endswith("One of probing, trie.")
     _, out, _ = polylm("recipe", "corpus", "clean", "--json")
     assert {row["field"].partition(".")[0] for row in json.loads(out)} == {"clean"}
+    _, out, _ = polylm("recipe", "corpus", "sources.NAME.documents")
+    assert "One of file, line, blank-line." in out
     code, _, err = polylm("recipe", "corpus", "cleen")
     assert (code, "no field 'cleen'" in err) == (2, True)
 
@@ -137,6 +139,8 @@ def test_show_lists_the_documents_that_a_gate_rejects_as_why_knows_them(polylm, 
     _, out, _ = polylm("show", "filter_text", "--rejected", "--rows", 3, "--store", third_store, "--json")
     rows = json.loads(out)
     assert len(rows) == 3
+    _, out, err = polylm("show", "filter_text", "--rejected", "--rows", 2, "--store", third_store)
+    assert (len(out.splitlines()), "... and more" in err) == (2, True)
     for row in rows:
         _, out, _ = polylm("why", row["doc"], "--store", third_store, "--json")
         broken = {rule["rule"] for rule in json.loads(out)["rules"] if rule["verdict"] == "broken"}

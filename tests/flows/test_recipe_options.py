@@ -33,6 +33,10 @@ def test_a_recipe_without_sources_says_how_to_give_one(name):
         ("bands.seed=4294967296", "bands.seed: Input should be less than 4294967296"),
         (f"split.seed={'9' * 5_000}", "5,000 characters of JSON that cannot be read"),
         (f"wanted.languages={'[' * 100_000}", "100,000 characters of JSON that cannot be read"),
+        ("wanted.languages=en,zho", "'zho' is no language here; labels say 'zh'"),
+        ("wanted.languages=EN", "'EN' is no language here; labels say 'en'"),
+        ("floors.own.zh-Hant=0.5", "'zh-Hant' is no language here; labels say 'zh'"),
+        ("text.thresholds.ENG.dup_line_frac=0.5", "'ENG' is no language here; labels say 'en'"),
         ("pack.split=test", "pack.split: Input should be 'train' or 'valid', found \"test\""),
     ],
 )
