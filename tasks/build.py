@@ -217,14 +217,17 @@ class Shown:
 
 @dataclass(frozen=True)
 class PartsCorpus:
-    """All parts of a corpus, one in memory at a time (`stage.Corpus`)."""
+    """All parts of a corpus, one in memory at a time (`stage.Corpus`): its columns are gone when the next is asked for."""
 
     parts: Sequence[PartInput]
     store: Store
 
     def __iter__(self) -> Iterator[dict[str, pa.Array]]:
         for part in self.parts:
-            yield Shown.of(part, self.store).columns
+            columns = Shown.of(part, self.store).columns
+            yield columns
+            columns.clear()  # the loop that asks for the next part still holds this dict
+            pa.default_memory_pool().release_unused()
 
     def __len__(self) -> int:
         return len(self.parts)

@@ -93,8 +93,7 @@ def train_quality_models(corpus: Corpus, params: QualityModelParams, work: Works
     with spill_folder(work.scratch) as folder:
         folds = [Sample(folder / name, params.max_reference_bytes) for name in FOLDS]
         for rows in corpus:
-            own = rows_of(rows, job, params.reference_kinds)
-            for _, _, normal in normal_batches(own["text"]):
+            for _, _, normal in normal_batches(rows_of(rows, job, params.reference_kinds)["text"]):
                 for row in np.flatnonzero(np.diff(normal.offsets)).tolist():
                     hash_ = int(normal.hashes[row])
                     folds[fold(hash_)].add(hash_, normal[row])
