@@ -5,6 +5,7 @@ and nothing else: an opt-out works backwards. The reason of a rejected document 
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,10 +23,12 @@ from polylm.tasks.stage import Field, Params, Rows, StageError, gate
 
 Match: TypeAlias = Callable[
     [str, str, str], str | None
-]  # host, path with query, whole address -> the entry that matches
+]  # host in ASCII, path with query, whole address -> the entry that matches
 _FREE = ""  # the value of an address that no entry matches
 _WORD = re.compile(r"[^\W_]+")
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+_HOST_CHARS = 253  # RFC 1035; a longer one is nobody's, and punycode takes the square of its length
+_UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")  # UTS 46 drops them
 _FIELD = re.compile(r"([A-Za-z-]+)\s*:\s*(.*)")
 
 
@@ -55,7 +58,7 @@ class UrlParams(Params):
         return lists
 
 
-@gate(reads=["url"], version=1)
+@gate(reads=["url"], version=2)
 def filter_urls(rows: Rows, params: UrlParams, *lists: Path) -> Rules:
     """Reject documents whose address is on a list; one without an address is not judged."""
     if len(lists) != len(params.lists):
@@ -97,7 +100,7 @@ def _entry(url: str, match: Match) -> str:
     """The entry that matches an address, or nothing."""
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
+        host = _ascii(parts.hostname or "").rstrip(".")
     except ValueError:
         return _FREE
     path = parts.path or "/"
@@ -105,14 +108,34 @@ def _entry(url: str, match: Match) -> str:
 
 
 def _domain(text: str, path: Path, number: int) -> str:
-    """A domain as addresses have it: in lower case and ASCII."""
-    try:
-        name = text.strip().lower().removeprefix("*.").strip(".").encode("idna").decode()
-    except UnicodeError:
-        name = ""
+    """A domain in the form in which hosts are compared."""
+    name = _ascii(text.strip().lower()).removeprefix("*.").strip(".")
     if not _HOST.fullmatch(name):
         raise ValueError(f"{path.name}, line {number}: expected a domain such as example.org, found {text[:60]!r}")
     return name
+
+
+def _ascii(host: str) -> str:
+    """A host in lower case as resolvers get it: as browsers make it by UTS 46, ß and ς stay, other than in Python's `idna`."""
+    if "%" in host:
+        host = unquote(host)
+    if host.isascii() or len(host) > _HOST_CHARS:
+        return host
+    lower = "".join(map(str.lower, _UNSEEN.sub("", host)))  # one by one: Σ at the end of a word is σ here
+    labels = unicodedata.normalize("NFKC", lower).replace("\u3002", ".").split(".")
+    return ".".join(one if one.isascii() else f"xn--{one.encode('punycode').decode()}" for one in labels)
+
+
+def _readable(host: str) -> str:
+    """A host with its labels in their own script; one that is no punycode stays."""
+    return ".".join(map(_readable_label, host.split("."))) if "xn--" in host else host
+
+
+def _readable_label(label: str) -> str:
+    try:
+        return label[4:].encode().decode("punycode") if label.startswith("xn--") else label
+    except UnicodeError:
+        return label
 
 
 @dataclass(frozen=True)
@@ -150,7 +173,7 @@ class _Words:
         return cls({first: tuple(several) for first, several in phrases.items()})
 
     def __call__(self, host: str, path: str, url: str) -> str | None:
-        words = _WORD.findall(f"{host} {unquote(path)}".lower())
+        words = _WORD.findall(f"{_readable(host)} {unquote(path)}".lower())
         for at, word in enumerate(words):
             for phrase in self.phrases.get(word, ()):
                 if tuple(words[at : at + len(phrase)]) == phrase:

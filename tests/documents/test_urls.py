@@ -54,6 +54,33 @@ def test_a_domain_stands_for_all_under_it_and_for_no_other(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("listed", "hosts"),
+    [
+        ("bücher.de", ["bücher.de", "www.BÜCHER.de", "xn--bcher-kva.de", "bu\u0308cher.de.", "b%C3%BCcher.de", "ｂücher。de"]),
+        ("xn--bcher-kva.de", ["bücher.de", "XN--BCHER-KVA.de"]),
+        ("почта.рф", ["ПОЧТА.рф", "xn--80a1acny.xn--p1ai"]),
+        ("straße.de", ["straße.de", "xn--strae-oqa.de"]),
+        ("example.org", ["ｅxample.org"]),
+    ],
+)  # fmt: skip
+def test_a_host_is_one_in_its_own_script_and_in_punycode(tmp_path, listed, hosts):
+    urls = [f"https://{host}/a" for host in hosts]
+    assert "" not in entries(urls, "domains", listed, tmp_path)
+    assert "" not in entries(urls, "opt-out", f"Host: {listed}\nDisallow: /a", tmp_path / ".")
+
+
+def test_hosts_that_only_look_alike_are_others(tmp_path):
+    urls = ["https://bucher.de/", "https://xn--bcher-kva.com/", "https://strasse.de/", f"https://{'ü' * 300}.de/"]
+    assert entries(urls, "domains", "bücher.de\nstraße.de", tmp_path) == [""] * 4
+
+
+def test_a_word_is_found_in_a_host_in_punycode_too(tmp_path):
+    puny = "казино.рф".encode("idna").decode()
+    urls = ["https://казино.рф/", f"https://{puny}/", "https://xn--80aswg0b0.example/", "https://xn--\u00a0/"]
+    assert entries(urls, "words", "казино", tmp_path) == ["казино", "казино", "", ""]
+
+
 def test_a_word_is_whole_and_several_stand_together(tmp_path):
     urls = [
         "https://x.example/casino-online",
