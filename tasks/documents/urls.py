@@ -29,6 +29,9 @@ _WORD = re.compile(r"[^\W_]+")
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _HOST_CHARS = 253  # RFC 1035; a longer one is nobody's, and punycode takes the square of its length
 _UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")  # UTS 46 drops them
+_OCTET = re.compile(r"%[0-9A-Fa-f]{2}|[^!-~]|[\"$*<>\\^`{|}]")  # an encoded one, or what RFC 3986 has encoded
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+_PASSED_OVER = ("user-agent", "sitemap", "crawl-delay", "request-rate", "visit-time", "clean-param", "noindex")
 _FIELD = re.compile(r"([A-Za-z-]+)\s*:\s*(.*)")
 
 
@@ -181,6 +184,22 @@ class _Words:
         return None
 
 
+def _octets(path: str) -> str:
+    """A path in the one form in which RFC 9309, 2.2.2, compares them; what is reserved stays as it is written.
+
+    But for * and $, which a pattern writes as %2A and %24 where they are themselves.
+    """
+    return _OCTET.sub(_octet, path)
+
+
+def _octet(found: re.Match[str]) -> str:
+    character = found.group()
+    if len(character) == 1:
+        return "".join(f"%{byte:02X}" for byte in character.encode())
+    meant = chr(int(character[1:], 16))
+    return meant if _UNRESERVED.fullmatch(meant) else character.upper()
+
+
 @dataclass
 class _Rules:
     """What a host allows and does not: patterns with `*` and `$`, the longest that matches decides (RFC 9309)."""
@@ -190,13 +209,15 @@ class _Rules:
     def add(self, pattern: str, *, allowed: bool) -> None:
         """One line; an empty pattern says nothing."""
         if pattern:
-            body = re.escape(pattern.removesuffix("$")).replace(r"\*", ".*")
-            compiled = re.compile(body + ("$" if pattern.endswith("$") else ""))
-            self.rules.append((len(pattern), allowed, pattern, compiled))
+            body = "*".join(map(_octets, pattern.removesuffix("$").split("*")))
+            end = "$" if pattern.endswith("$") else ""
+            compiled = re.compile(re.escape(body).replace(r"\*", ".*") + end)
+            self.rules.append((len(body + end), allowed, pattern, compiled))
 
     def disallowed(self, path: str) -> str | None:
         """The pattern that forbids a path."""
-        found = [rule for rule in self.rules if rule[3].match(path)]
+        octets = _octets(path)
+        found = [rule for rule in self.rules if rule[3].match(octets)]
         if not found:
             return None
         _, allowed, pattern, _ = max(found, key=lambda rule: rule[:2])
@@ -220,7 +241,7 @@ class _OptOuts:
                 current = hosts.setdefault(_domain(found.group(2), path, number), _Rules())
             elif found and name in ("allow", "disallow") and current is not None:
                 current.add(found.group(2).strip(), allowed=name == "allow")
-            elif name != "user-agent":
+            elif name not in _PASSED_OVER:
                 raise ValueError(
                     f"{path.name}, line {number}: expected Host:, Allow: or Disallow:, found {said[:60]!r}"
                 )

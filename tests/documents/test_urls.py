@@ -119,6 +119,42 @@ Disallow:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "matched", "others"),
+    [
+        ("/é", ["/é", "/%C3%A9", "/%c3%a9t"], ["/e", "/%E9"]),
+        ("/%c3%a9", ["/é", "/%C3%A9"], ["/Ã©"]),
+        ("/p", ["/p", "/%70", "/%70q"], ["/%50"]),
+        ("/%7Ejoe", ["/~joe", "/%7ejoe"], []),
+        ("/x%20y", ["/x y", "/x%20y"], ["/x+y"]),
+        ("/a/b", ["/a/b"], ["/a%2Fb"]),
+        ("/a%2fb", ["/a%2Fb"], ["/a/b"]),
+        ("/s?q=%26", ["/s?q=%26"], ["/s?q=&"]),
+        ("/c%2A.html", ["/c*.html", "/c%2a.html"], ["/cd.html"]),
+        ("/p$q", ["/p$q", "/p%24q"], ["/p"]),
+        ("/*é$", ["/aé", "/a%C3%A9"], ["/aéb"]),
+        ("/100%", ["/100%", "/100%x"], ["/100"]),
+    ],
+)
+def test_paths_are_compared_in_one_form_of_percent_encoding(tmp_path, pattern, matched, others):
+    urls = [f"https://a.example{path}" for path in matched + others]
+    found = entries(urls, "opt-out", f"Host: a.example\nDisallow: {pattern}", tmp_path)
+    assert found == [f"a.example {pattern}"] * len(matched) + [""] * len(others)
+
+
+def test_the_longer_pattern_is_so_in_octets(tmp_path):
+    content = "Host: a.example\nDisallow: /ééé\nAllow: /%C3%A9%C3%A9\n"
+    assert entries(["https://a.example/ééé"], "opt-out", content, tmp_path) == ["a.example /ééé"]
+
+
+def test_other_lines_of_robots_txt_are_passed_over(tmp_path):
+    content = "Sitemap: https://a.example/map.xml\nHost: a.example\nUser-agent: *\nCrawl-delay: 10\nDisallow: /x\nSITEMAP:/b\n"
+    assert entries(["https://a.example/x", "https://a.example/map.xml"], "opt-out", content, tmp_path) == [
+        "a.example /x",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(
     ("kind", "content", "message"),
     [
         (
