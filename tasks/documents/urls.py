@@ -121,7 +121,7 @@ def _domain(text: str, path: Path, number: int) -> str:
 def _ascii(host: str) -> str:
     """A host in lower case as resolvers get it: as browsers make it by UTS 46, ß and ς stay, other than in Python's `idna`."""
     if "%" in host:
-        host = unquote(host)
+        host = unquote(host).lower()
     if host.isascii() or len(host) > _HOST_CHARS:
         return host
     lower = "".join(map(str.lower, _UNSEEN.sub("", host)))  # one by one: Σ at the end of a word is σ here
