@@ -31,6 +31,8 @@ from polylm.tasks.stage import Columns, Field, Params, Rows, StageError, measure
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 _SPLIT_BY_SPACE = ("ko", "vi")  # whose words hold the punctuation beside them: here they are cut as in other languages
+_DOTLESS = ("tr", "az")  # whose capital of ı is I, and of i is İ
+_FOLDS = {"\u00df": "ss", "\u03c2": "\u03c3", "\u017f": "s", "\u2019": "'", "\uff07": "'"}
 _SHOWN_ENTRIES = 20
 _AS_SPACES = np.arange(256, dtype=np.uint8)
 _AS_SPACES[[9, 10, 13]] = 32  # tab and line ends: within a phrase as good as a space
@@ -62,7 +64,7 @@ class ToxicityParams(Params):
 @measure(
     reads=["text", "language"],
     writes={"toxic_words": pa.uint32(), "toxic_found": pa.string(), "toxicity": pa.float32()},
-    version=2,
+    version=3,
     libraries=["rjieba", "nlpo3", "mecab-python3", "ipadic", "unicodedata", "fasttext-modern", "pyarrow"],
 )
 def measure_toxicity(rows: Rows, params: ToxicityParams, *lists: Path) -> Columns:
@@ -135,7 +137,7 @@ def load_words(path: str, language: str) -> WordList:
         raise ValueError(f"{file.name}: expected a word or phrase a line, found none")
     entries = pa.array([" ".join(said.split()) for _, said in lines], pa.string())
     spans = _words(entries, language)
-    stops = np.cumsum(pc.binary_length(_folded(entries)).to_numpy())
+    stops = np.cumsum(pc.binary_length(_folded(entries, language)).to_numpy())
     starts = np.concatenate([[0], stops[:-1]])
     for place, (number, said) in enumerate(lines):
         own = slice(spans.firsts[place], spans.firsts[place + 1])
@@ -158,13 +160,21 @@ def _says_something(line: str) -> bool:
 
 def _words(texts: pa.Array, language: str) -> Spans:
     """Words in any case and either way of writing an accent; within them white space of any kind is a space."""
-    spans = segment(_folded(texts), "" if language in _SPLIT_BY_SPACE else language)
+    spans = segment(_folded(texts, language), "" if language in _SPLIT_BY_SPACE else language)
     return replace(spans, data=_AS_SPACES[spans.data])
 
 
-def _folded(texts: pa.Array) -> pa.Array:
+def _folded(texts: pa.Array, language: str) -> pa.Array:
+    """Texts without cases, in Turkish by its own letters; ß is ss, ς is σ, and an apostrophe is one in any form."""
     # Not NFKC, which takes Thai vowels apart before they are segmented.
-    return pc.utf8_lower(pc.utf8_normalize(texts, "NFC"))
+    texts = pc.utf8_normalize(texts, "NFC")
+    if language in _DOTLESS:
+        texts = pc.replace_substring(pc.replace_substring(texts, "I", "\u0131"), "\u0130", "i")
+    texts = pc.utf8_lower(texts)
+    for letter, folded in _FOLDS.items():
+        texts = pc.replace_substring(texts, letter, folded)
+    # The apostrophe that is a letter, at the end of a word too: there it stays, as what is no letter would not be of the word.
+    return pc.replace_substring_regex(texts, r"(\pL)\x{02bc}(\pL)", r"\1'\2")
 
 
 def _hashes(data: NDArray[np.uint8], starts: NDArray[Any], stops: NDArray[Any]) -> NDArray[np.uint64]:

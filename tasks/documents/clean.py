@@ -79,7 +79,7 @@ class CleanParams(Params):
         "masked": pa.uint32(),
         "cut": pa.string(),
     },
-    version=5,
+    version=6,
     libraries=["unicodedata", "ftfy", "phonenumbers", "python-stdnum", "xxhash"],
 )
 def clean(rows: Rows, params: CleanParams, boilerplate: pa.Table | None = None) -> Columns:

@@ -24,26 +24,38 @@ STAND_INS: dict[Kind, str] = {
 }
 # Names of RFC 6531 in scripts with spaces; in the others the words before an address would count as part of it.
 _NAME = "A-Za-z0-9\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0370-\u03ff\u0400-\u052f"
+# Top domains that are no ASCII, of IANA's root zone: any word would let `a@b.Слово` be one. A word of theirs ends one; in
+# scripts without spaces the text runs on after it.
+_TOPS = "рф рус срб бел укр мкд мон бг ею қаз москва дети онлайн сайт орг ком католик ελ ευ հայ ישראל"
+_TOPS += " امارات السعودية مصر ایران پاکستان قطر تونس المغرب الجزائر الاردن عمان فلسطين سورية عراق موقع شبكة كوم عرب"
+_TOPS_RUN_ON = (
+    "中国 中國 公司 网络 网址 网站 在线 中文网 世界 香港 台湾 台灣 澳門 新加坡 みんな コム 한국 닷컴 닷넷 ไทย คอม"
+)
+_TOP = f"(?:{'|'.join([*_TOPS.split(), *_TOPS.upper().split()])})(?![\\w-])|(?:{'|'.join(_TOPS_RUN_ON.split())})"
 _EMAIL = re.compile(
-    rf"(?<![{_NAME}._%+-])(?<![{_NAME}]')[{_NAME}_%+-](?:[{_NAME}._%+'-]{{0,62}}[{_NAME}_%+-])?@"
-    rf"(?:[{_NAME}](?:[{_NAME}-]{{0,62}})\.){{1,8}}[A-Za-z]{{2,24}}(?![{_NAME}-])"
+    rf"(?<![{_NAME}._%+-])(?<![{_NAME}]')[{_NAME}_%+-](?:[{_NAME}._%+'-]{{0,62}}[{_NAME}_%+-])?[@\uff20]"
+    rf"(?:(?:[{_NAME}](?:[{_NAME}-]{{0,62}})\.){{1,8}}(?:[A-Za-z]{{2,24}}|[Xx][Nn]--[A-Za-z0-9-]{{2,59}})(?![{_NAME}-])"
+    rf"|(?:[^\W_][\w-]{{0,62}}\.){{1,8}}(?:{_TOP}))"
 )
 _RESERVED = re.compile(
-    r"@(?:[a-z0-9-]+\.)*(?:example\.(?:com|net|org)|[a-z0-9-]+\.(?:example|invalid|test))$", re.IGNORECASE
+    r"[@\uff20](?:[a-z0-9-]+\.)*(?:example\.(?:com|net|org)|[a-z0-9-]+\.(?:example|invalid|test))$", re.IGNORECASE
 )
 _IPV4 = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?!\.?\d)", re.ASCII)
 # Public ones are 2000::/3; `a::b` is C++.
 _IPV6 = re.compile(r"(?<![0-9A-Za-z:.])[23][0-9A-Fa-f]{3}(?::[0-9A-Fa-f]{0,4}){2,7}(?![0-9A-Za-z:])")
 _IBAN = re.compile(r"(?<![A-Z0-9])[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]){11,30}(?![a-z0-9])", re.ASCII)
-_PHONE_LINE = re.compile(r"\+?\(?\d[\d ().\-/\u00a0]{5,}\d", re.ASCII)
+# What phonenumbers takes for punctuation within a number, but for the x of extensions.
+_BETWEEN = " ()./~\u00a0\u00ad\u200b\u2010-\u2015\u2053\u2060\u2212\u223c\u3000\u30fc\uff08\uff09\uff0d-\uff0f\uff3b\uff3d\uff5e\\[\\]\\-"
+_PHONE_LINE = re.compile(rf"\d[\d{_BETWEEN}]{{5,}}\d")  # digits of any script
+_TO = re.compile("[\u2012-\u2015]")
 _DIGITS_OF_A_PERSON = 5  # that a rest of a number still has to be masked for
-_EDGES = " ().-/\u00a0"
+_EDGES = " ().-/\u00a0\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u3000\uff08\uff09\uff0d\uff0e\uff0f"
 # What a text must hold for one of a kind to be in it, for Arrow, which is 50 times faster than Python's loop.
 _FIRST_LOOK: dict[Kind, str] = {
-    "email": rf"[{_NAME}_%+-]@[{_NAME}]",
+    "email": rf"[{_NAME}_%+-][@\x{{ff20}}][\pL\pN]",
     "iban": r"[A-Z]{2}\d\d[ ]?[A-Z0-9]{4}",
     "ip": r"\d\.\d{1,3}\.\d{1,3}\.\d|[23][0-9A-Fa-f]{3}:[0-9A-Fa-f]{0,4}:",
-    "phone": r"\d[\d ().\-/\x{00a0}]{5,}\d",
+    "phone": rf"\p{{Nd}}[\p{{Nd}}{_BETWEEN}]{{5,}}\p{{Nd}}",
 }
 
 
@@ -169,8 +181,16 @@ def _phones(text: str, regions: Sequence[str]) -> Iterator[tuple[int, int]]:
 
     at = 0
     for line in text.split("\n"):
-        if _PHONE_LINE.search(line) and ("+" in line or regions):
+        if ("+" in line or "\uff0b" in line or regions) and _PHONE_LINE.search(line):
             for region in regions or (None,):
                 found = list(phonenumbers.PhoneNumberMatcher(line, region, leniency=phonenumbers.Leniency.VALID))
-                yield from ((at + match.start, at + match.end) for match in found)
+                yield from ((at + one.start, at + one.end) for one in found if not _is_range(one.raw_string))
         at += len(line) + 1
+
+
+def _is_range(found: str) -> bool:
+    """Whether it is from one number to a greater one, such as 1914–1918: with such a dash, and as long or a digit longer."""
+    bounds = ["".join(filter(str.isdigit, bound)) for bound in _TO.split(found)]
+    if len(bounds) != 2 or not all(bounds) or found.startswith(("+", "\uff0b")) or int(bounds[0][0]) == 0:
+        return False
+    return len(bounds[1]) - len(bounds[0]) in (0, 1) and int(bounds[0]) < int(bounds[1])

@@ -5,6 +5,7 @@ and nothing else: an opt-out works backwards. The reason of a rejected document 
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -22,10 +23,15 @@ from polylm.tasks.stage import Field, Params, Rows, StageError, gate
 
 Match: TypeAlias = Callable[
     [str, str, str], str | None
-]  # host, path with query, whole address -> the entry that matches
+]  # host in ASCII, path with query, whole address -> the entry that matches
 _FREE = ""  # the value of an address that no entry matches
 _WORD = re.compile(r"[^\W_]+")
-_HOST = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+_HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
+_HOST_CHARS = 253  # RFC 1035; a longer one is nobody's, and punycode takes the square of its length
+_UNSEEN = re.compile("[\u00ad\u200b\u2060\ufeff]")  # UTS 46 drops them
+_OCTET = re.compile(r"%[0-9A-Fa-f]{2}|[^!-~]|[\"$*<>\\^`{|}]")  # an encoded one, or what RFC 3986 has encoded
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+_PASSED_OVER = ("user-agent", "sitemap", "crawl-delay", "request-rate", "visit-time", "clean-param", "noindex")
 _FIELD = re.compile(r"([A-Za-z-]+)\s*:\s*(.*)")
 
 
@@ -55,7 +61,7 @@ class UrlParams(Params):
         return lists
 
 
-@gate(reads=["url"], version=1)
+@gate(reads=["url"], version=2)
 def filter_urls(rows: Rows, params: UrlParams, *lists: Path) -> Rules:
     """Reject documents whose address is on a list; one without an address is not judged."""
     if len(lists) != len(params.lists):
@@ -97,7 +103,7 @@ def _entry(url: str, match: Match) -> str:
     """The entry that matches an address, or nothing."""
     try:
         parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
+        host = _ascii(parts.hostname or "").rstrip(".")
     except ValueError:
         return _FREE
     path = parts.path or "/"
@@ -105,14 +111,34 @@ def _entry(url: str, match: Match) -> str:
 
 
 def _domain(text: str, path: Path, number: int) -> str:
-    """A domain as addresses have it: in lower case and ASCII."""
-    try:
-        name = text.strip().lower().removeprefix("*.").strip(".").encode("idna").decode()
-    except UnicodeError:
-        name = ""
+    """A domain in the form in which hosts are compared."""
+    name = _ascii(text.strip().lower()).removeprefix("*.").strip(".")
     if not _HOST.fullmatch(name):
         raise ValueError(f"{path.name}, line {number}: expected a domain such as example.org, found {text[:60]!r}")
     return name
+
+
+def _ascii(host: str) -> str:
+    """A host in lower case as resolvers get it: as browsers make it by UTS 46, ß and ς stay, other than in Python's `idna`."""
+    if "%" in host:
+        host = unquote(host).lower()
+    if host.isascii() or len(host) > _HOST_CHARS:
+        return host
+    lower = "".join(map(str.lower, _UNSEEN.sub("", host)))  # one by one: Σ at the end of a word is σ here
+    labels = unicodedata.normalize("NFKC", lower).replace("\u3002", ".").split(".")
+    return ".".join(one if one.isascii() else f"xn--{one.encode('punycode').decode()}" for one in labels)
+
+
+def _readable(host: str) -> str:
+    """A host with its labels in their own script; one that is no punycode stays."""
+    return ".".join(map(_readable_label, host.split("."))) if "xn--" in host else host
+
+
+def _readable_label(label: str) -> str:
+    try:
+        return label[4:].encode().decode("punycode") if label.startswith("xn--") else label
+    except UnicodeError:
+        return label
 
 
 @dataclass(frozen=True)
@@ -150,12 +176,28 @@ class _Words:
         return cls({first: tuple(several) for first, several in phrases.items()})
 
     def __call__(self, host: str, path: str, url: str) -> str | None:
-        words = _WORD.findall(f"{host} {unquote(path)}".lower())
+        words = _WORD.findall(f"{_readable(host)} {unquote(path)}".lower())
         for at, word in enumerate(words):
             for phrase in self.phrases.get(word, ()):
                 if tuple(words[at : at + len(phrase)]) == phrase:
                     return " ".join(phrase)
         return None
+
+
+def _octets(path: str) -> str:
+    """A path in the one form in which RFC 9309, 2.2.2, compares them; what is reserved stays as it is written.
+
+    But for * and $, which a pattern writes as %2A and %24 where they are themselves.
+    """
+    return _OCTET.sub(_octet, path)
+
+
+def _octet(found: re.Match[str]) -> str:
+    character = found.group()
+    if len(character) == 1:
+        return "".join(f"%{byte:02X}" for byte in character.encode())
+    meant = chr(int(character[1:], 16))
+    return meant if _UNRESERVED.fullmatch(meant) else character.upper()
 
 
 @dataclass
@@ -167,13 +209,15 @@ class _Rules:
     def add(self, pattern: str, *, allowed: bool) -> None:
         """One line; an empty pattern says nothing."""
         if pattern:
-            body = re.escape(pattern.removesuffix("$")).replace(r"\*", ".*")
-            compiled = re.compile(body + ("$" if pattern.endswith("$") else ""))
-            self.rules.append((len(pattern), allowed, pattern, compiled))
+            body = "*".join(map(_octets, pattern.removesuffix("$").split("*")))
+            end = "$" if pattern.endswith("$") else ""
+            compiled = re.compile(re.escape(body).replace(r"\*", ".*") + end)
+            self.rules.append((len(body + end), allowed, pattern, compiled))
 
     def disallowed(self, path: str) -> str | None:
         """The pattern that forbids a path."""
-        found = [rule for rule in self.rules if rule[3].match(path)]
+        octets = _octets(path)
+        found = [rule for rule in self.rules if rule[3].match(octets)]
         if not found:
             return None
         _, allowed, pattern, _ = max(found, key=lambda rule: rule[:2])
@@ -197,7 +241,7 @@ class _OptOuts:
                 current = hosts.setdefault(_domain(found.group(2), path, number), _Rules())
             elif found and name in ("allow", "disallow") and current is not None:
                 current.add(found.group(2).strip(), allowed=name == "allow")
-            elif name != "user-agent":
+            elif name not in _PASSED_OVER:
                 raise ValueError(
                     f"{path.name}, line {number}: expected Host:, Allow: or Disallow:, found {said[:60]!r}"
                 )

@@ -37,6 +37,12 @@ def counted(texts, language, content, folder):
     [
         ("en", "idiot\nson of a gun", {"You IDIOT, he's no idiot.": 2, "idiotic": 0, "A son of\na gun!": 1, "a son of guns": 0}),
         ("en", "f**k\nshut up!\n🖕", {"f**k it, shut up!": 2, "🖕 🖕 fork, shut up": 2}),
+        ("en", "don't care", {"I don’t care, don't care, DON＇T CARE": 3, "dont care": 0}),
+        ("en", "don’t care\nidiot", {"I don't care, don’t care": 2, "‘idiot’ 'idiot' “idiot’s”": 2}),
+        ("uk", "об’їзд\nмʼяч", {"об'їзд, обʼїзд, м’яч": 3}),
+        ("tr", "ışık\nistanbul", {"IŞIK Işık ışık": 3, "İSTANBUL I\u0307stanbul": 2, "işik ISTANBUL": 0}),
+        ("el", "λόγος", {"ΛΌΓΟΣ λόγος, Λόγοσ": 3}),
+        ("de", "Scheiße", {"SCHEISSE scheiße SCHEIẞE": 3}),
         ("de", "Arsch\nDummkopf", {"Du Dummkopf! „Arsch“": 2, "Die Barsche und die Marschen": 0}),
         ("fr", "crétin", {"Quel cre\u0301tin, ces crétins.": 1, "CRÉTIN": 1}),
         ("ru", "дурак", {"Дурак ты, дурак.": 2, "дураками": 0}),

@@ -138,12 +138,25 @@ PERSONAL = [
     ("email", "an müller@bücher.de.", "müller@bücher.de"),
     ("email", "of o'brien@firma.com,", "o'brien@firma.com"),
     ("email", "почта 'иван@почта.com'", "иван@почта.com"),
+    ("email", "почта иван@почта.рф, и", "иван@почта.рф"),
+    ("email", "пиши ivan@почта.рф.", "ivan@почта.рф"),
+    ("email", "ИВАН@ПОЧТА.РФ", "ИВАН@ПОЧТА.РФ"),
+    ("email", "at joe@xn--bcher-kva.xn--p1ai now", "joe@xn--bcher-kva.xn--p1ai"),
+    ("email", "连接joe＠firma.com。", "joe＠firma.com"),
+    ("email", "邮箱abc@公司.中国的网站", "abc@公司.中国"),
+    ("email", "البريد ali@بريد.امارات.", "ali@بريد.امارات"),
+    ("email", "Пиши ivan@mail.ru.Дети спят", "ivan@mail.ru"),
     ("ip", "from 8.8.4.4:53 on", "8.8.4.4"),
     ("ip", "at 2001:4860:4860::8888 there", "2001:4860:4860::8888"),
     ("iban", "Konto DE89 3704 0044 0532 0130 00 BIC COBADEFF", "DE89 3704 0044 0532 0130 00"),
     ("iban", "GB82WEST12345698765432.", "GB82WEST12345698765432"),
     ("phone", "call +49 30 901820 today", "+49 30 901820"),
     ("phone", "+1 (650) 253-0000\n", "+1 (650) 253-0000"),
+    ("phone", "call +49\u201130\u2011901820 today", "+49\u201130\u2011901820"),
+    ("phone", "call +49 30 – 901820 today", "+49 30 – 901820"),
+    ("phone", "هاتف +٤٩ ٣٠ ٩٠١٨٢٠ ليلا", "+٤٩ ٣٠ ٩٠١٨٢٠"),
+    ("phone", "電話 ＋４９ ３０ ９０１８２０ です", "＋４９ ３０ ９０１８２０"),
+    ("phone", "電話 ＋４９－３０－９０１８２０。", "＋４９－３０－９０１８２０"),
 ]
 
 
@@ -170,6 +183,9 @@ def test_what_leads_to_a_person_is_masked_with_its_exact_span(kind, text, found)
         "at 12:30:45, ISBN 978-3-16-148410-0, 1234567890",
         "a::b and std::vector, @home, x@y",
         "+12 34",
+        "mail＠example.org, x＠y, 値段＠１００円",
+        "кот@дом.Потом, @почта.рф, a@b.рфы",
+        "+ 1914–1918, ２０２６年１１月２８日, 10 000–20 000",
     ],
 )
 def test_what_leads_to_nobody_stays(text):
@@ -180,6 +196,17 @@ def test_a_number_without_a_country_code_needs_its_region():
     text = "Tel. 030 901820"
     assert cleaned([text], masks=("phone",))["masked"] == [0]
     assert cleaned([text], masks=("phone",), phone_regions=("DE",))["text"] == ["Tel. 000-000-0000"]
+
+
+def test_from_one_number_to_another_is_no_number_of_a_region():
+    text = "2010–2012, 1998 – 2004, 2500–3500, 22 000–33 000"
+    assert cleaned([text], masks=("phone",), phone_regions=("NO", "DK"))["text"] == [text]
+    assert mask("030–901820, 030\u2011901820", ("phone",), ("DE",))[0] == "000-000-0000, 000-000-0000"
+    assert mask("(650) 253–0000, ٦٥٠–٢٥٣–٠٠٠٠", ("phone",), ("US",))[0] == "(000-000-0000, 000-000-0000"
+
+
+def test_a_number_with_wide_spaces_is_one():
+    assert mask("電話＋４９　３０　９０１８２０", ("phone",))[0] == "電話000-000-0000"
 
 
 def test_spans_of_several_masks_are_those_of_the_new_text():
@@ -215,6 +242,9 @@ PIECES = [
     "8.8.8.8",
     "2001:4860:4860::8888",
     "a@b.de",
+    "и@я.рф",
+    "＋４９－３０－９０１８２０",
+    "\u2011",
     "DE89370400440532013000",
     "XY12 ABCD",
     "-",

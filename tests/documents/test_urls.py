@@ -54,6 +54,33 @@ def test_a_domain_stands_for_all_under_it_and_for_no_other(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("listed", "hosts"),
+    [
+        ("bücher.de", ["bücher.de", "www.BÜCHER.de", "xn--bcher-kva.de", "bu\u0308cher.de.", "b%C3%BCcher.de", "%42%C3%BCcher.de", "ｂücher。de"]),
+        ("xn--bcher-kva.de", ["bücher.de", "XN--BCHER-KVA.de"]),
+        ("почта.рф", ["ПОЧТА.рф", "xn--80a1acny.xn--p1ai"]),
+        ("straße.de", ["straße.de", "xn--strae-oqa.de"]),
+        ("example.org", ["ｅxample.org"]),
+    ],
+)  # fmt: skip
+def test_a_host_is_one_in_its_own_script_and_in_punycode(tmp_path, listed, hosts):
+    urls = [f"https://{host}/a" for host in hosts]
+    assert "" not in entries(urls, "domains", listed, tmp_path)
+    assert "" not in entries(urls, "opt-out", f"Host: {listed}\nDisallow: /a", tmp_path / ".")
+
+
+def test_hosts_that_only_look_alike_are_others(tmp_path):
+    urls = ["https://bucher.de/", "https://xn--bcher-kva.com/", "https://strasse.de/", f"https://{'ü' * 300}.de/"]
+    assert entries(urls, "domains", "bücher.de\nstraße.de", tmp_path) == [""] * 4
+
+
+def test_a_word_is_found_in_a_host_in_punycode_too(tmp_path):
+    puny = "казино.рф".encode("idna").decode()
+    urls = ["https://казино.рф/", f"https://{puny}/", "https://xn--80aswg0b0.example/", "https://xn--\u00a0/"]
+    assert entries(urls, "words", "казино", tmp_path) == ["казино", "казино", "", ""]
+
+
 def test_a_word_is_whole_and_several_stand_together(tmp_path):
     urls = [
         "https://x.example/casino-online",
@@ -89,6 +116,42 @@ Disallow:
         "https://free.example/": "",
     }
     assert entries(list(urls), "opt-out", content, tmp_path) == list(urls.values())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matched", "others"),
+    [
+        ("/é", ["/é", "/%C3%A9", "/%c3%a9t"], ["/e", "/%E9"]),
+        ("/%c3%a9", ["/é", "/%C3%A9"], ["/Ã©"]),
+        ("/p", ["/p", "/%70", "/%70q"], ["/%50"]),
+        ("/%7Ejoe", ["/~joe", "/%7ejoe"], []),
+        ("/x%20y", ["/x y", "/x%20y"], ["/x+y"]),
+        ("/a/b", ["/a/b"], ["/a%2Fb"]),
+        ("/a%2fb", ["/a%2Fb"], ["/a/b"]),
+        ("/s?q=%26", ["/s?q=%26"], ["/s?q=&"]),
+        ("/c%2A.html", ["/c*.html", "/c%2a.html"], ["/cd.html"]),
+        ("/p$q", ["/p$q", "/p%24q"], ["/p"]),
+        ("/*é$", ["/aé", "/a%C3%A9"], ["/aéb"]),
+        ("/100%", ["/100%", "/100%x"], ["/100"]),
+    ],
+)
+def test_paths_are_compared_in_one_form_of_percent_encoding(tmp_path, pattern, matched, others):
+    urls = [f"https://a.example{path}" for path in matched + others]
+    found = entries(urls, "opt-out", f"Host: a.example\nDisallow: {pattern}", tmp_path)
+    assert found == [f"a.example {pattern}"] * len(matched) + [""] * len(others)
+
+
+def test_the_longer_pattern_is_so_in_octets(tmp_path):
+    content = "Host: a.example\nDisallow: /ééé\nAllow: /%C3%A9%C3%A9\n"
+    assert entries(["https://a.example/ééé"], "opt-out", content, tmp_path) == ["a.example /ééé"]
+
+
+def test_other_lines_of_robots_txt_are_passed_over(tmp_path):
+    content = "Sitemap: https://a.example/map.xml\nHost: a.example\nUser-agent: *\nCrawl-delay: 10\nDisallow: /x\nSITEMAP:/b\n"
+    assert entries(["https://a.example/x", "https://a.example/map.xml"], "opt-out", content, tmp_path) == [
+        "a.example /x",
+        "",
+    ]
 
 
 @pytest.mark.parametrize(
