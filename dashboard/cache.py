@@ -24,19 +24,23 @@ class Cache:
         """The value of a key, made here where it is not known; an error is raised and not kept."""
         future, mine = self._claim(key)
         if mine:
-            self._fill(key, future, make)
-        value: T = future.result()
+            _fill(future, make)
+        value: T = self._result(key, future)
         return value
 
     def soon(self, key: Hashable, make: Callable[[], T], patience: float = PATIENCE_SECONDS) -> T | None:
-        """The value of a key, or None where it takes longer than `patience`: it is made meanwhile, so ask again."""
+        """The value of a key, or None where it takes longer than `patience`: it is made meanwhile, so ask again.
+
+        An error is kept until somebody has been told: one that takes long to come would else never be seen.
+        """
         future, mine = self._claim(key)
         if mine:
-            self._workers.submit(self._fill, key, future, make)
+            self._workers.submit(_fill, future, make)
         try:
-            value: T = future.result(timeout=patience)
+            future.exception(timeout=patience)
         except NotYet:
             return None
+        value: T = self._result(key, future)
         return value
 
     def _claim(self, key: Hashable) -> tuple[Future[Any], bool]:
@@ -50,10 +54,17 @@ class Cache:
                 self._made.popitem(last=False)
             return future, True
 
-    def _fill(self, key: Hashable, future: Future[Any], make: Callable[[], Any]) -> None:
-        try:
-            future.set_result(make())
-        except BaseException as error:  # raised again by whoever asks for the result
+    def _result(self, key: Hashable, future: Future[Any]) -> Any:
+        """What was made; an error is raised, and forgotten: the next who asks tries again."""
+        if future.exception() is not None:
             with self._lock:
-                self._made.pop(key, None)
-            future.set_exception(error)
+                if self._made.get(key) is future:
+                    del self._made[key]
+        return future.result()
+
+
+def _fill(future: Future[Any], make: Callable[[], Any]) -> None:
+    try:
+        future.set_result(make())
+    except BaseException as error:  # raised again by whoever asks for the result
+        future.set_exception(error)

@@ -149,10 +149,11 @@ class Queries:
         there = [entry for entry in run.stages if notes.read(lambda entry=entry: self.has(entry), False)]  # type: ignore[misc]
         known: dict[str, Facts | None] = {}
         for patient in (False, True):  # all are asked for before any is waited for
-            for entry in there:
+            for entry in list(there):
                 try:
                     known[entry.artifact] = self.facts(entry, max(0.0, until - time.monotonic()) if patient else 0.0)
                 except StoreError as error:
+                    there.remove(entry)  # asked again it would be read again, and be awaited for ever
                     known.pop(entry.artifact, None)
                     notes.add(error)
         return known

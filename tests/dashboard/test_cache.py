@@ -28,6 +28,20 @@ def test_what_takes_long_is_none_until_it_is_there():
     assert cache.soon("a", lambda: False, patience=60) is True
 
 
+def test_an_error_that_takes_long_is_told_to_the_next_who_asks_and_then_forgotten():
+    cache, gate = Cache(2), threading.Event()
+
+    def fail():
+        gate.wait(60)
+        raise OSError("away")
+
+    assert cache.soon("a", fail, patience=0.01) is None
+    gate.set()
+    with pytest.raises(OSError, match="away"):
+        cache.soon("a", lambda: 1, patience=60)
+    assert cache.soon("a", lambda: 1, patience=60) == 1
+
+
 def test_asks_from_many_threads_make_one_value():
     cache, made, gate = Cache(2), [], threading.Event()
 

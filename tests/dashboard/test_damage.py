@@ -164,7 +164,7 @@ def mutations(root, seed, kind, count):
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("parts", 24), ("tables", 8), ("manifests", 30), ("records", 50)])
+@pytest.mark.parametrize(("kind", "count"), [("parts", 12), ("tables", 6), ("manifests", 12), ("records", 20)])
 def test_whatever_a_file_holds_no_page_fails_without_naming_it(copy, kind, count):
     found = {}
     for name in mutations(copy.root, 5, kind, count):
@@ -194,7 +194,7 @@ def test_a_flipped_byte_in_the_footer_of_a_part_is_named_on_the_page_of_the_run(
     part = copy.here.paths(copy.here.entry(copy.here.run(copy.runs[1]), "filter_text"))[0]
     flip(part, part.read_bytes().rindex(place) + (len(place) + 20 if counted else 0))
     site = opened(copy.root)
-    page = settled(site.client, f"/run/{copy.runs[1]}", "hx-get")
+    page = settled(site.client, f"/run/{copy.runs[1]}", r'class="pending"|\A(?![\s\S]*is damaged)')
     assert page.status_code == 200
     assert page.text.count(f"filter_text: parts/filter_text/{part.parent.name}/{part.name} is damaged") == 1
     assert ("They cannot be counted" in page.text) != counted
