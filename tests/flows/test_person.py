@@ -120,7 +120,7 @@ def opens_dashboard(person, up, run):
 
 def what_would_keep(page):
     """The changes that a document's page offers, as the form takes them."""
-    options = shlex.split(page.locator("#keep ~ pre").first.inner_text().replace("\\\n", ""))
+    options = shlex.split(page.locator("#keep ~ .copied pre").first.inner_text().replace("\\\n", ""))
     same = page.get_by_text("In the form of a run in Prefect").locator("code").all_inner_texts()
     _, _, *changes = same  # the first two are `changes` and `--set`
     assert options == [word for change in changes for word in ("--set", change)]
