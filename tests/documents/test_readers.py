@@ -4,14 +4,10 @@ import gzip
 import json
 import tracemalloc
 from datetime import UTC, datetime
-from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from input_files import jsonl, read_all, write
 
 from polylm.tasks.documents.ingest import IngestParams
@@ -131,158 +127,12 @@ def test_a_line_longer_than_the_limit_is_bad_and_never_held(tmp_path):
     assert peak < 16 << 20
 
 
-@pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_a_bomb_is_streamed(tmp_path, suffix):
-    line = jsonl([{"text": "short"}])
-    path = write(tmp_path, f"x.jsonl.{suffix}", line + b"x" * (60 << 20) + b"\n" + line)
-    assert path.stat().st_size < 1 << 20
-    tracemalloc.start()
-    good, bad = read_all(path, max_record_bytes=1 << 20)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert (len(good), len(bad)) == (2, 1)
-    assert peak < 24 << 20
-
-
-@pytest.mark.parametrize("suffix", ["gz", "zst"])
-def test_of_truncated_data_stays_what_was_read(tmp_path, suffix):
-    records = [{"text": f"document {i} {i * i * 7919}"} for i in range(12_000)]
-    path = write(tmp_path, f"x.jsonl.{suffix}", jsonl(records))
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    good, bad = read_all(path)
-    assert 100 < len(good) < 12_000
-    assert [row["text"] for row in good] == [record["text"] for record in records[: len(good)]]
-    assert len(bad) == 1
-    assert bad[0]["reason"].startswith("truncated")
-    assert bad[0]["offset"] == len(jsonl(records[: len(good)]))
-
-
-def test_a_zstd_window_larger_than_the_limit_is_a_bad_record(tmp_path):
-    settings = zstandard.ZstdCompressionParameters(window_log=30, enable_ldm=True)
-    stream = zstandard.ZstdCompressor(compression_params=settings).compressobj()
-    path = tmp_path / "x.jsonl.zst"
-    path.write_bytes(stream.compress(jsonl(LINES)) + stream.flush())
-    good, bad = read_all(path)
-    assert (good, [row["reason"] for row in bad]) == (
-        [],
-        ["zstd window of more than 128 MiB; compress again without --long"],
-    )
-
-
-def zstd_frames(*contents):
-    return [zstandard.ZstdCompressor().compress(content) for content in contents]
-
-
-SKIPPED = b"\x57\x2a\x4d\x18" + (300).to_bytes(4, "little") + b"x" * 300
-
-
-def test_zstd_frames_one_after_another_and_frames_without_data_are_one_stream(tmp_path):
-    first, second = zstd_frames(jsonl(LINES), jsonl(LINES))
-    path = tmp_path / "x.jsonl.zst"
-    for content in (first + second, SKIPPED + first + SKIPPED * 2 + second + SKIPPED):
-        path.write_bytes(content)
-        good, bad = read_all(path)
-        assert (len(good), bad) == (6, [])
-    path.write_bytes(first + SKIPPED[:200])
-    good, bad = read_all(path)
-    assert (len(good), [row["reason"][:14] for row in bad]) == (3, ["truncated zstd"])
-    path.write_bytes(SKIPPED)
-    with pytest.raises(ValueError, match="the file holds no data"):
-        detect(path)
-
-
-def test_zstd_that_needs_a_dictionary_says_so(tmp_path):
-    samples = [jsonl([{"text": f"sample {i}", "n": i * 7919}]) for i in range(2_000)]
-    trained = zstandard.train_dictionary(2_000, samples)
-    packed = zstandard.ZstdCompressor(dict_data=trained).compress(jsonl(LINES))
-    path = tmp_path / "x.jsonl.zst"
-    for start in (b"", SKIPPED):
-        path.write_bytes(start + packed)
-        with pytest.raises(
-            ValueError, match=r"x.jsonl.zst: zstd that needs a dictionary, .* \(zstd -d -D DICTIONARY\)"
-        ):
-            detect(path)
-    path.write_bytes(zstd_frames(jsonl(LINES))[0] + packed)
-    good, bad = read_all(path)
-    assert (len(good), [row["reason"][:29] for row in bad]) == (3, ["zstd that needs a dictionary,"])
-
-
-def test_several_gzip_members_and_padding_are_one_stream(tmp_path):
-    path = tmp_path / "x.jsonl.gz"
-    path.write_bytes(gzip.compress(jsonl(LINES)) + b"\0" * 100 + gzip.compress(jsonl(LINES)) + b"\0" * 7)
-    good, bad = read_all(path)
-    assert (len(good), bad) == (6, [])
-
-
-def test_bytes_after_a_gzip_stream_are_a_bad_record(tmp_path):
-    path = tmp_path / "x.jsonl.gz"
-    path.write_bytes(gzip.compress(jsonl(LINES)) + b"rubbish that is not gzip")
-    good, bad = read_all(path)
-    assert len(bad) == 1
-    assert bad[0]["reason"].startswith("damaged gzip near byte")
-    assert len(good) == 3
-
-
 def test_a_batch_ends_at_its_rows_or_bytes(tmp_path):
     path = write(tmp_path, "x.jsonl", jsonl([{"text": "x" * 100}] * 25) + b"bad\n" * 5)
     sizes = [len(b.documents) + len(b.bad) for b in read(path, "jsonl", Range(0, 1 << 20), batch_rows=12)]
     assert sizes == [12, 12, 6]
     sizes = [len(b.documents) for b in read(path, "jsonl", Range(0, 1 << 20), batch_bytes=500)]
     assert sizes == [5, 5, 5, 5, 5, 0]
-
-
-# Ranges
-
-TEXTS = st.text(alphabet="ab ä\u2028😀", max_size=12)
-JSON_LINES = st.one_of(
-    TEXTS.map(lambda text: json.dumps({"text": text}).encode()),
-    st.sampled_from(
-        [b"", b"  ", b"bad", b'{"id": 1}', b'\xef\xbb\xbf{"text": "x"}', b"\xff", b'{"text": "\xc3\xa4"}\r']
-    ),
-)
-
-
-@settings(deadline=None, max_examples=60)
-@given(lines=st.lists(JSON_LINES, max_size=30), target=st.integers(1, 200), limit=st.sampled_from([20, 1 << 20]))
-def test_ranges_of_jsonl_join_to_the_whole(tmp_path_factory, lines, target, limit):
-    content = b'{"text": "first"}\n' + b"\n".join(lines)
-    check_ranges(tmp_path_factory.getbasetemp() / "ranges.jsonl", content, target, "file", limit)
-
-
-@settings(deadline=None, max_examples=120)
-@given(
-    lines=st.lists(st.sampled_from(["", "", " ", "\r", " \t", "a", "b c", "ä\r", "x" * 20]), max_size=30),
-    target=st.integers(1, 60),
-    documents=st.sampled_from(["line", "blank-line", "file"]),
-    limit=st.sampled_from([10, 1 << 20]),
-)
-def test_ranges_of_text_join_to_the_whole(tmp_path_factory, lines, target, documents, limit):
-    content = ("x\n" + "\n".join(lines)).encode()
-    check_ranges(tmp_path_factory.getbasetemp() / "ranges.txt", content, target, documents, limit)
-
-
-def check_ranges(path, content, target, documents, limit):
-    path.write_bytes(content)
-    ranges = split(path, detect(path), target, documents=documents)
-    assert ranges[0].start == 0
-    assert all(before.stop == after.start for before, after in pairwise(ranges))
-    options = {"documents": documents, "max_record_bytes": limit}
-    assert read_all(path, ranges=ranges, **options) == read_all(path, **options)
-
-
-def test_ranges_of_parquet_join_to_the_whole(tmp_path):
-    path = tmp_path / "x.parquet"
-    pq.write_table(pa.table({"text": ["t" * i for i in range(100)], "n": range(100)}), path, row_group_size=7)
-    ranges = split(path, "parquet", 400)
-    assert 2 < len(ranges) < 15
-    assert read_all(path, ranges=ranges) == read_all(path)
-
-
-def test_a_document_between_blank_lines_may_cross_many_ranges(tmp_path):
-    path = write(tmp_path, "x.txt", "one\nstill one\n" * 50 + "\n" + "two\n\n" + "three")
-    good, bad = read_all(path, ranges=split(path, "text", 10, documents="blank-line"), documents="blank-line")
-    assert [row["text"][:5] for row in good] == ["one\ns", "two", "three"]
-    assert bad == []
 
 
 # Plain text
