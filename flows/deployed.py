@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
@@ -34,7 +33,8 @@ from polylm.flows.progress import Lines
 from polylm.flows.stage_order import stages_in_order
 from polylm.tasks.build import Job
 from polylm.tasks.maintenance.run_records import read_run, run_paths
-from polylm.tasks.session import Observer, Session, current, was_told_to_end
+from polylm.tasks.maintenance.signals import told_to_end
+from polylm.tasks.session import Observer, Session, current
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Stage
 from polylm.tasks.store import read_json, write_json
@@ -264,11 +264,8 @@ def run_here(request: RunRequest, observer: Observer, watch: Watch) -> Session:
         with watched(str(get_current_settings().api.url), observer.notice):
             unbox(body(request))
     except (TransportError, AssertionError) as error:
-        if isinstance(error, AssertionError) and not str(error).startswith(_NO_MORE_TRIES):
+        if told_to_end() or (isinstance(error, AssertionError) and not str(error).startswith(_NO_MORE_TRIES)):
             raise
-        if was_told_to_end(error):
-            observer.notice("terminated; the same command goes on from here")
-            raise SystemExit(128 + signal.SIGTERM) from error
         gone = f"the Prefect server at {get_current_settings().api.url} went away ({error})"
         if not ended:
             raise ConnectionError(f"{gone}; --no-prefect runs without one") from error

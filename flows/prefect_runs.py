@@ -22,6 +22,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 
+from polylm.tasks.maintenance.signals import end_if_told
 from polylm.tasks.run import StageFailed
 from polylm.tasks.session import current
 from polylm.tasks.stage import Stage
@@ -108,10 +109,16 @@ class PrefectOrchestrator:
 
 
 def boxed(work: Callable[[], Any]) -> Box | State[Any]:
-    """What a task or flow of ours hands to Prefect: its result in a box, or Failed with an expected error's message."""
+    """What a task or flow of ours hands to Prefect: its result in a box, or Failed with an expected error's message.
+
+    A run that was told to end is crashed, not failed, whatever error took the place of that.
+    """
     try:
         return Box(work())
-    except EXPECTED as error:
+    except Exception as error:
+        end_if_told()
+        if not isinstance(error, EXPECTED):
+            raise
         return Failed(message=str(error) or type(error).__name__, data=error)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
 from polylm.tasks.build import Done, Failure, Job
 from polylm.tasks.maintenance.lock import used
+from polylm.tasks.maintenance.signals import insisting, told_to_end
 from polylm.tasks.pool import Pool
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Progress, Stage
@@ -123,11 +124,12 @@ def session(
     it.save()
     _sessions.append(it)
     try:
-        with used(store.root, observer.notice):
+        with used(store.root, observer.notice), insisting():
             yield it
         record["state"] = "completed"
     except BaseException as error:
-        record["state"] = "stopped" if was_told_to_end(error) else getattr(error, "run_state", "failed")
+        ended = told_to_end() or not isinstance(error, Exception)
+        record["state"] = "stopped" if ended else getattr(error, "run_state", "failed")
         record["error"] = str(error)
         it.pool.close(kill=True)
         raise
@@ -136,15 +138,6 @@ def session(
         _sessions.remove(it)
         record["seconds"] = round(time.time() - started, 2)
         _save_last(it)
-
-
-def was_told_to_end(error: BaseException | None) -> bool:
-    """Is it what ends a process (Ctrl-C, SIGTERM), or did it come up while that was handled?"""
-    while error is not None:
-        if not isinstance(error, Exception):
-            return True
-        error = error.__context__
-    return False
 
 
 def _save_last(here: Session) -> None:

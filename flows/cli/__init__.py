@@ -13,6 +13,7 @@ from typing import Any
 
 from polylm.flows.cli import keeping, looking, running
 from polylm.flows.cli.options import app
+from polylm.tasks.maintenance import signals
 
 __all__ = ["app", "keeping", "looking", "main", "running"]  # the commands are there once their modules are imported
 
@@ -29,26 +30,45 @@ def main() -> None:
 
 
 def _main() -> None:
+    signals.listen()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(sys.argv[1:])
-    except KeyboardInterrupt:
-        _end("interrupted; the same command goes on from here", 128 + signal.SIGINT)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if isinstance(error, OSError):  # a full disk, a folder that may not be written: no trace helps
-            _end(f"{error}{_after(str(error))}", 1)
-        if way_out := getattr(error, "way_out", None):  # of alarms, each of which was told when it was raised
-            _end(way_out, 4)
-        mistake = isinstance(error, ValueError) or getattr(error, "is_mistake", False)
-        if mistake:
-            _end(str(error), 2)
-        if failures := getattr(error, "failures", None):
-            if traces := [failure.trace for failure in failures if not failure.lasting]:
-                print("\n".join(traces), file=sys.stderr)
-            _end(f"{error}{_after(str(error))}", 1)
+    except BaseException as error:
+        _end_if_told(error)
+        if isinstance(error, Exception):  # else cyclopts has said what it expects
+            _end_with(error)
         raise
+
+
+def _terminate(_signal: int, _frame: Any) -> None:
+    if server := sys.modules.get("polylm.flows.prefect_server"):
+        server.let_calls_retry(False)
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _end_if_told(error: BaseException) -> None:
+    told = signals.told_to_end() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+    if told:
+        word = "interrupted" if told == signal.SIGINT else "terminated"
+        _end(f"{word}; the same command goes on from here", 128 + told)
+
+
+def _end_with(error: Exception) -> None:
+    """Say what went wrong and end with its exit code; return where it is a fault of ours, which needs its trace."""
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+    if isinstance(error, OSError):  # a full disk, a folder that may not be written: no trace helps
+        _end(f"{error}{_after(str(error))}", 1)
+    if way_out := getattr(error, "way_out", None):  # of alarms, each of which was told when it was raised
+        _end(way_out, 4)
+    if isinstance(error, ValueError) or getattr(error, "is_mistake", False):
+        _end(str(error), 2)
+    if failures := getattr(error, "failures", None):
+        if traces := [failure.trace for failure in failures if not failure.lasting]:
+            print("\n".join(traces), file=sys.stderr)
+        _end(f"{error}{_after(str(error))}", 1)
 
 
 def _after(error: str) -> str:
@@ -79,13 +99,6 @@ def _end_at_once() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(int(error.code or 0) if error is not None else 0)
-
-
-def _terminate(_signal: int, _frame: Any) -> None:
-    if server := sys.modules.get("polylm.flows.prefect_server"):
-        server.let_calls_retry(False)
-    print("terminated; the same command goes on from here", file=sys.stderr)
-    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _end(message: str, code: int) -> None:

@@ -28,7 +28,7 @@ def test_a_signal_that_comes_while_prefect_is_imported_ends_the_run(tmp_path):
     variables = environment(PREFECT_HOME=tmp_path / "prefect")
     done = subprocess.run([*words, "--store", tmp_path / "store"], env=variables, capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
-    assert done.stderr.splitlines()[-1] == "terminated; the same command goes on from here"
+    assert done.stderr.splitlines()[-1] == "polylm: terminated; the same command goes on from here"
 
 
 def test_a_server_that_ended_is_not_said_to_be_slow(tmp_path):
