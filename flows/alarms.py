@@ -144,7 +144,7 @@ class Watch:
             return
         decisions = {alarm.id: found for alarm in alarms if (found := self._decision(here, alarm))}
         for alarm in alarms:
-            here.observer.notice(f"alarm: {alarm.message}{_told(decisions.get(alarm.id))}")
+            here.observer.alarm(f"{alarm.message}{_told(decisions.get(alarm.id))}")
         for alarm in alarms:
             _note(here, alarm, action)
         _decide(here, decisions)

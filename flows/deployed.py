@@ -293,8 +293,10 @@ class RunLog(Lines):
         self._is_told = True
 
     def notice(self, text: str) -> None:
-        log = get_run_logger()
-        (log.warning if text.startswith("alarm: ") else log.info)(text)
+        get_run_logger().info(text)
+
+    def alarm(self, text: str) -> None:
+        get_run_logger().warning(f"alarm: {text}")
 
 
 def spare_workers() -> None:

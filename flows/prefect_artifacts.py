@@ -60,6 +60,10 @@ class PrefectObserver(Observer):
         for other in self.others:
             other.notice(text)
 
+    def alarm(self, text: str) -> None:
+        for other in self.others:
+            other.alarm(text)
+
     @unless_away
     def _show_progress(self, stage: str, percent: float) -> None:
         if self._progress is not None:

@@ -43,14 +43,14 @@ class Addresses:
     dashboard: str
 
 
-def up(settings: Settings, port: int, postgres: str, say: Say) -> None:
-    """Start everything, say where it is, and stay until one part ends or this process is told to.
+def up(settings: Settings, port: int, postgres: str, say: Say, step: Say) -> None:
+    """Start everything, say where it is, and stay until one part ends or this process is told to; `step` is told what starts.
 
     The Prefect server listens on `port`, the dashboard on the next one. Raises ValueError, before anything starts, where a port,
     the disk or the database cannot be used, and where a part does not start or ends; each part's output is in the store's
     `work/` folder.
     """
-    with running(settings, port, postgres, say) as parts:
+    with running(settings, port, postgres, say, step) as parts:
         while all(process.poll() is None for process in parts.values()):
             time.sleep(0.5)
         ended = next(name for name, process in parts.items() if process.poll() is not None)
@@ -60,13 +60,15 @@ def up(settings: Settings, port: int, postgres: str, say: Say) -> None:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, port: int, postgres: str, say: Say) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
+def running(
+    settings: Settings, port: int, postgres: str, say: Say, step: Say
+) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     """All parts by name, started in order; whatever happens, none is left."""
     at = Addresses(f"http://127.0.0.1:{free_port(port)}", f"http://127.0.0.1:{free_port(port + 1)}")
     Store(settings.store).open()
     _check_room(settings)
     database = reachable(postgres)
-    with contextlib.nullcontext() if database else _only_up(), _parts(settings, port, at, database, say) as parts:
+    with contextlib.nullcontext() if database else _only_up(), _parts(settings, port, at, database, say, step) as parts:
         yield parts
 
 
@@ -91,22 +93,25 @@ def _only_up() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _parts(
-    settings: Settings, port: int, at: Addresses, database: str, say: Say
+    settings: Settings, port: int, at: Addresses, database: str, say: Say, step: Say
 ) -> Iterator[dict[str, "subprocess.Popen[bytes]"]]:
     # A server on SQLite may be busy for longer than a minute, and a state that is not taken fails a run that went well.
     os.environ.setdefault("PREFECT_API_REQUEST_TIMEOUT", "300")
     os.environ |= {"POLYLM_STORE": str(settings.store.absolute()), "POLYLM_DASHBOARD": at.dashboard}
     parts: dict[str, subprocess.Popen[bytes]] = {}
     log = _log(settings, "prefect-server")
+    step("starting the Prefect server; all of it takes half a minute, more on a busy machine")
     with prefect_server(log, port=port, database=database, way_out=AGAIN) as (url, server):
         parts["prefect-server"] = server
         try:
+            step("starting the dashboard and a worker for each pool")
             words = ["polylm.dashboard", "--port", str(port + 1), "--prefect-url", at.prefect]
             parts["dashboard"] = lifeline.start(words, _log(settings, "dashboard"))
             for pool, limit in POOLS.items():
                 words = ["prefect", "worker", "start", "--pool", pool, "--type", "process", *limit]
                 parts[f"worker-{pool}"] = lifeline.start(words, _log(settings, f"worker-{pool}"))
             wait_until_healthy(f"{at.dashboard}/health", parts["dashboard"], _log(settings, "dashboard"), "dashboard")
+            step("making the deployments known to Prefect")
             _deploy(url, settings)
             say(
                 f"Prefect    {at.prefect}/deployments\ndashboard  {at.dashboard}\nCtrl-C ends both, their workers and runs"

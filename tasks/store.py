@@ -363,6 +363,8 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         tmp.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # not the name of the temporary one
     finally:
         tmp.unlink(missing_ok=True)  # of a full disk
 

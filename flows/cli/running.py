@@ -108,8 +108,7 @@ def up(
     from polylm.flows.up import up as start_all
 
     free_port(port), free_port(port + 1)
-    print("starting Prefect, its workers and the dashboard: half a minute, more on a busy machine", file=sys.stderr)
-    start_all(settings_of(store), port, postgres, print)
+    start_all(settings_of(store), port, postgres, say=print, step=lambda text: print(text, file=sys.stderr))
 
 
 @app.command

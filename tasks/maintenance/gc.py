@@ -149,7 +149,7 @@ def _files(path: Path) -> list[Path]:
 
 def _item(store: Store, path: Path) -> Item:
     files = _files(path)
-    return Item(str(path.relative_to(store.root)), len(files), sum(file.stat().st_size for file in files))
+    return Item(str(path.relative_to(store.root)), len(files), sum(file.lstat().st_size for file in files))
 
 
 def _move(store: Store, found: Plan) -> None:

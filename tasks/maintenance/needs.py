@@ -87,7 +87,7 @@ class Needs:
         return found
 
     def is_young(self, path: Path) -> bool:
-        return path.stat().st_mtime > self._since
+        return path.lstat().st_mtime > self._since  # a link that leads nowhere has no other
 
     def _read_manifests(self) -> Iterator[tuple[str, _Made]]:
         for path in sorted((self.store.root / "artifacts").glob("*/*.json")):

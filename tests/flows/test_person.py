@@ -61,7 +61,9 @@ def flow_runs(up, deployment, **more):
 
 def test_a_run_that_is_cancelled_in_the_ui_leaves_no_process(person, up, sources):
     run = person.starts("corpus", "the first try", sources, CHANGES)
+    person.looks_away()
     assert wait_until(lambda: up.at_work_on(run, "clean"), 120), up.worker_log()
+    person.opens_run(run)
     person.page.get_by_role("button", name="Cancel").click()
     processes = up.processes(run)
     assert len(processes) >= 2, "there were to be workers"
@@ -132,7 +134,7 @@ def test_what_would_keep_it_does_once_an_alarm_is_approved_in_the_form_with_a_re
 ):
     page, address, _ = rejected
     run = person.starts("corpus", "with that one", sources, CHANGES + what_would_keep(page) + STRICT)
-    person.sees_state("Suspended")
+    person.comes_back_at(run, "Suspended")
     assert up.record(run)["state"] == "awaiting approval"
     asked = f"/api/flow_runs/{run}/input/filter"
     assert wait_until(lambda: len(up.ask(asked, {"prefix": "", "limit": 10})) >= 2, 30, 0.3), "the form comes later"
@@ -147,7 +149,8 @@ def test_what_would_keep_it_does_once_an_alarm_is_approved_in_the_form_with_a_re
     expect(there).to_have_attribute("href", f"http://127.0.0.1:{up.port}/runs/flow-run/{run}")
     form.get_by_role("textbox").fill(REASON)
     form.get_by_role("button", name="Submit").click()
-    person.sees_state("Completed")
+    form.wait_for(state="hidden")
+    person.comes_back_at(run, "Completed")
     evidence.reload()
     expect(evidence.locator("main")).to_contain_text(f"Approved: {REASON}")
     evidence.close()

@@ -15,7 +15,7 @@ def start(tmp_path, monkeypatch):
 
     def refused(port=None, postgres=""):
         with pytest.raises(ValueError, match=r"^[^\n]+$") as error:
-            up(Settings(store=tmp_path / "store"), free_ports() if port is None else port, postgres, print)
+            up(Settings(store=tmp_path / "store"), free_ports() if port is None else port, postgres, print, print)
         assert not list((tmp_path / "store").glob("work/*.log")), "a part was started"
         return str(error.value)
 

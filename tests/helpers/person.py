@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from browsing import chromium
 from playwright.sync_api import Page, expect
+from samples import wait_until
 from upped import Up
 
 PATIENCE = 60_000  # milliseconds until something that is clicked or looked for must be there, on a busy machine too
@@ -78,6 +79,13 @@ class Person:
         """Wait until the open page of a flow run shows a state."""
         badge = self.page.get_by_role("banner").locator(".state-badge")
         expect(badge).to_have_text(name, timeout=seconds * 1000)
+
+    def comes_back_at(self, run, state):
+        """Leave Prefect's pages until a flow run is in a state, and see that on its page."""
+        self.looks_away()
+        assert wait_until(lambda: self.up.state(run)["name"] == state, 180, 0.3), self.up.worker_log()
+        self.opens_run(run)
+        self.sees_state(state)
 
     def opens_tab(self, name):
         self.page.get_by_role("tablist").get_by_text(name, exact=True).click()

@@ -291,6 +291,11 @@ def test_small_files_are_replaced_whole(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_about_a_small_file_names_it_and_not_the_temporary_one(tmp_path):
+    with pytest.raises(OSError, match=r"No such file or directory: '.*nosuch/file\.json'$"):
+        write_json(tmp_path / "nosuch" / "file.json", {})
+
+
 def test_parts_have_page_checksums_and_no_dictionaries_for_text(tmp_path):
     label = pa.array(["a", "b"] * 50).dictionary_encode()
     write_parquet(pa.table({"text": [f"t{i}" for i in range(100)], "label": label}), tmp_path / "x.parquet")
