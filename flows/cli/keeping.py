@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from polylm.flows.cli.options import Json, StoreOption, Workers, app, settings_of
+from polylm.flows.cli.options import Json, StoreOption, Whole, Workers, app, settings_of
 from polylm.flows.cli.printing import print_json
 
 
@@ -14,7 +14,7 @@ def verify(
     recompute: Annotated[
         str | None, Parameter(help="Also make this share of a run's parts again and compare: 1%, or 0.01.")
     ] = None,
-    seed: Annotated[int, Parameter(help="Chooses the parts that are made again.")] = 0,
+    seed: Annotated[Whole, Parameter(help="Chooses the parts that are made again.")] = 0,
     run: Annotated[str | None, Parameter(help="The run whose parts they are; the latest by default.")] = None,
     store: StoreOption = None,
     workers: Workers = None,
@@ -47,7 +47,7 @@ def verify(
 @app.command
 def gc(
     *,
-    keep_runs: Annotated[int, Parameter(help="How many completed runs stay whole, and all later ones.")] = 3,
+    keep_runs: Annotated[Whole, Parameter(help="How many completed runs stay whole, and all later ones.")] = 3,
     older_than: Annotated[float, Parameter(help="Days; nothing younger is taken.")] = 7.0,
     also_irreproducible: Annotated[
         bool, Parameter(negative="", help="Take what cannot be made again, too: generated text, its models.")

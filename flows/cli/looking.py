@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from polylm.flows.cli.options import Changes, Json, RecipeName, Sources, StoreOption, app, settings_of
+from polylm.flows.cli.options import Changes, Json, RecipeName, Sources, StoreOption, Whole, app, settings_of
 from polylm.flows.cli.printing import print_json, rules_table, run_line, short
 
 
@@ -85,7 +85,7 @@ def status(*, store: StoreOption = None, json: Json = False) -> None:
 def show(
     what: Annotated[str, Parameter(help="A stage's name, or an artifact as `polylm status` prints it.")],
     *,
-    rows: Annotated[int, Parameter(help="Rows to print.")] = 10,
+    rows: Annotated[Whole, Parameter(help="Rows to print.")] = 10,
     rejected: Annotated[bool, Parameter(negative="", help="Of a gate: the documents that it rejects.")] = False,
     store: StoreOption = None,
     json: Json = False,

@@ -1,9 +1,10 @@
 """The command's name and the options that several of its commands have."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, Token
 
 # Everything heavier is imported inside the one command that needs it: `polylm --help` takes under half a second.
 if TYPE_CHECKING:
@@ -16,6 +17,16 @@ app = App(
     suppress_keyboard_interrupt=False,  # `main` says that the run goes on from there
 )
 
+
+def _whole(_type: Any, tokens: Sequence[Token]) -> int:
+    """A whole number as it stands: cyclopts would take 1.5 for 1."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value!r}: expected a whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
 RecipeName = Annotated[str, Parameter(help="A recipe, as `polylm recipes` lists them.")]
 Sources = Annotated[
     list[str] | None, Parameter(name="--source", negative="", help="Your own text, NAME=PATH; may be repeated.")
@@ -28,7 +39,8 @@ StoreOption = Annotated[
     Path | None, Parameter(name="--store", help="The folder of artifacts (POLYLM_STORE, else ./store).")
 ]
 Workers = Annotated[
-    int | None, Parameter(name="--workers", help="Worker processes; one a core by default, 0 for none.")
+    int | None,
+    Parameter(name="--workers", converter=_whole, help="Worker processes; one a core by default, 0 for none."),
 ]
 OnAlarm = Annotated[
     Literal["fail", "warn", "ask"] | None,

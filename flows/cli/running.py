@@ -17,6 +17,7 @@ from polylm.flows.cli.options import (
     Sources,
     StoreOption,
     Until,
+    Whole,
     Workers,
     app,
     settings_of,
@@ -99,7 +100,7 @@ def plan(
 @app.command
 def up(
     *,
-    port: Annotated[int, Parameter(help="Of Prefect's UI and API; the dashboard has the next one.")] = 4200,
+    port: Annotated[Whole, Parameter(help="Of Prefect's UI and API; the dashboard has the next one.")] = 4200,
     postgres: Annotated[str, Parameter(help="Prefect's database, postgresql://USER:PASSWORD@HOST/NAME.")] = "",
     store: StoreOption = None,
 ) -> None:
@@ -112,7 +113,7 @@ def up(
 
 
 @app.command
-def dashboard(*, port: Annotated[int, Parameter(help="On 127.0.0.1.")] = 4201, store: StoreOption = None) -> None:
+def dashboard(*, port: Annotated[Whole, Parameter(help="On 127.0.0.1.")] = 4201, store: StoreOption = None) -> None:
     """Serve the dashboard of a store on 127.0.0.1 until Ctrl-C; it reads only."""
     from polylm.dashboard.__main__ import serve
     from polylm.flows.reading import runs_of

@@ -207,7 +207,7 @@ def test_a_model_with_another_digest_is_refused(mistake, tmp_path, monkeypatch):
     assert "lid.176.ftz has sha256" in mistake(*run)
 
 
-@pytest.mark.parametrize("workers", [-1, "two"])
+@pytest.mark.parametrize("workers", [-1, "two", 1.5])
 def test_a_number_of_workers_that_is_none(polylm, workers):
     code, out, err = polylm("plan", "sample", "--workers", workers)
     assert (code, out) in ((2, ""), (1, ""))
