@@ -9,43 +9,48 @@ So they are heard below the handlers too, where Python writes each signal's numb
 import contextlib
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 
 ENDS = (signal.SIGTERM, signal.SIGINT)
 AGAIN_SECONDS = 5.0  # within which a run that was told to end has killed its workers and left
 LOOK_SECONDS = 0.5
-_pipe: list[int] = []  # to read, to write; for the life of the process
-_heard: list[int] = []
+_ends: list[socket.socket] = []  # where signals are read, and where Python writes them; for the life of the process
 
 
 def listen() -> None:
     """Note from now on which signals come; without effect in other threads than the main one, and where an event loop does so."""
     if threading.current_thread() is not threading.main_thread():
         return
-    if not _pipe:
-        _pipe[:] = os.pipe()
-        for end in _pipe:
-            os.set_blocking(end, False)
-    before = signal.set_wakeup_fd(_pipe[1], warn_on_full_buffer=False)
-    if before not in (-1, _pipe[1]):
+    if not _ends:
+        _ends[:] = socket.socketpair()
+        for end in _ends:
+            end.setblocking(False)
+    own = _ends[1].fileno()
+    before = signal.set_wakeup_fd(own, warn_on_full_buffer=False)
+    if before not in (-1, own):
         signal.set_wakeup_fd(before)
 
 
 def told_to_end() -> signal.Signals | None:
     """The signal that told this process to end since it listens, or since `insisting` began; None where none did."""
-    if _pipe:
-        with contextlib.suppress(BlockingIOError):
-            _heard.extend(os.read(_pipe[0], 1 << 16))
-    return next((signal.Signals(number) for number in _heard if number in ENDS), None)
+    heard = _heard(socket.MSG_PEEK)  # left there, because several threads ask
+    return next((signal.Signals(number) for number in heard if number in ENDS), None)
+
+
+def _heard(flags: int = 0) -> bytes:
+    try:
+        return _ends[0].recv(1 << 16, flags) if _ends else b""
+    except BlockingIOError:
+        return b""
 
 
 @contextlib.contextmanager
 def insisting() -> Iterator[None]:
     """While this block has not been left, send a signal that told it to end again every few seconds."""
     listen()
-    told_to_end()
-    _heard.clear()
+    _heard()  # what was told before has ended what was before
     left = threading.Event()
 
     def insist() -> None:
