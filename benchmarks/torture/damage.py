@@ -109,9 +109,9 @@ def _found(store: Path, path: Path, harm: Harm, chance: random.Random) -> str | 
 
 def _used(whole: Whole, store: Path, expected: Contents, chance: random.Random) -> str | None:
     copy = Whole(whole.file, store, whole.server)
-    path, stage = _break(copy, chance)
+    path, stage, until = _break(copy, chance)
     inside = path.relative_to(store)
-    words = copy.words("--until", stage, workers=0)
+    words = copy.words(*until, workers=0)
     done = say(words)
     named = inside.parts[2] if inside.parts[0] == "folders" else path.stem
     if done.returncode and (wrong := unclear(done, names=named)):
@@ -131,8 +131,8 @@ def _used(whole: Whole, store: Path, expected: Contents, chance: random.Random) 
     return f"{inside}: {differ[:3]} differ" if differ else None
 
 
-def _break(copy: Whole, chance: random.Random) -> tuple[Path, str]:
-    """Take away what a stage made, and harm something that it reads."""
+def _break(copy: Whole, chance: random.Random) -> tuple[Path, str, list[str]]:
+    """Take away what a stage made, and harm something that it reads; the file, the stage, and the words that run up to it."""
     store, record = copy.store, json.loads(max((copy.store / "runs").glob("*.json")).read_text())
     made = {entry["artifact"]: entry for entry in record["stages"]}
     edges = [(ref, entry) for entry in record["stages"] for ref in entry["reads"] if ref in made]
@@ -145,7 +145,9 @@ def _break(copy: Whole, chance: random.Random) -> tuple[Path, str]:
     if target.is_dir():
         target = chance.choice([path for path in sorted(target.rglob("*")) if path.is_file() and path.stat().st_size])
     overwrite(target, (flip if chance.random() < 0.8 else cut)(target.read_bytes(), chance))
-    return target, reader["stage"]
+    stages = [entry["stage"] for entry in record["stages"]]
+    until = ["--until", reader["stage"]] if stages.count(reader["stage"]) == 1 else []  # it would end at the first
+    return target, reader["stage"], until
 
 
 def _outputs(store: Path, ref: str) -> list[Path]:
