@@ -68,11 +68,13 @@ class Flips:
 
 
 def run_before(runs: Sequence[Run], run: Run) -> Run | None:
-    """The last completed run of the same recipe before one, which it is compared with where nobody chooses.
+    """What a run is compared with where nobody chooses: the run that it tells its news against, else the last of its recipe.
 
-    One that was stopped has judged less, and would differ in all that it did not come to. `runs` are the newest first.
+    A completed one: one that was stopped has judged less, and would differ in all that it did not come to. `runs` are the
+    newest first.
     """
-    return next((one for one in runs if one.id < run.id and one.name == run.name and one.state == "completed"), None)
+    older = [one for one in runs if one.id < run.id and one.name == run.name and one.state == "completed"]
+    return next((one for one in older if one.id == run.new.get("since")), next(iter(older), None))
 
 
 def stages_are_known(here: Queries) -> bool:

@@ -159,6 +159,7 @@ def corpus(request: CorpusRequest) -> Any:
 
 def _deployed(request: RunRequest) -> Any:
     spare_workers()
+    logging.getLogger("prefect.engine").addFilter(_is_unexpected)
     end_with_named_parent()
     with watched(str(get_current_settings().api.url), RunLog().notice):
         return boxed(lambda: _run_until_decided(request))
@@ -297,6 +298,11 @@ class RunLog(Lines):
 
     def alarm(self, text: str) -> None:
         get_run_logger().warning(f"alarm: {text}")
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Not the trace of a mistake or a refusal, which the engine logs when the flow has failed: its one line is the state's."""
+    return not (record.exc_info and isinstance(record.exc_info[1], EXPECTED))
 
 
 def spare_workers() -> None:

@@ -29,7 +29,12 @@ def start(words: Sequence[str], log: Path, **more: str) -> "subprocess.Popen[byt
 
 
 def spawn(words: Sequence[str], log: Path, more: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    """Start `python -m WORDS` in a session of its own with a pipe of ours as its standard input."""
+    """Start `python -m WORDS` in a session of its own with a pipe of ours as its standard input.
+
+    Its output goes to `log`; that of the one before stays as `log`.before, for who looks for why that ended.
+    """
+    if log.exists():
+        log.replace(f"{log}.before")
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", *words],

@@ -248,7 +248,9 @@ def wait_until_healthy(
         time.sleep(0.2)
     code = process.poll() if process is not None else None
     what = (
-        f"did not start within {START_SECONDS:.0f} s" if code is None else f"ended ({_told(code)}) before it answered"
+        f"did not start within {START_SECONDS:.0f} s"
+        if code is None
+        else f"ended ({how_it_ended(code)}) before it answered"
     )
     raise ValueError(f"the {name} {what}{cause_in(log)}; its log is {log}. {way_out}".rstrip())
 
@@ -260,7 +262,8 @@ def cause_in(log: Path) -> str:
     return f": {errors[-1].strip()[:_CAUSE_LETTERS]}" if errors else ""
 
 
-def _told(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """A process's end in words."""
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 

@@ -19,7 +19,7 @@ import psutil
 
 from polylm.flows import lifeline
 from polylm.flows.database import reachable
-from polylm.flows.prefect_server import cause_in, prefect_home, prefect_server, wait_until_healthy
+from polylm.flows.prefect_server import cause_in, how_it_ended, prefect_home, prefect_server, wait_until_healthy
 from polylm.tasks.maintenance.lock import alone
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, StoreError
@@ -55,8 +55,9 @@ def up(settings: Settings, port: int, postgres: str, say: Say, step: Say) -> Non
             time.sleep(0.5)
         ended = next(name for name, process in parts.items() if process.poll() is not None)
         _check_room(settings)
-        log = _log(settings, ended)
-        raise ValueError(f"the {ended} ended{cause_in(log)}; its log is {log}. {AGAIN}")
+        log, code = _log(settings, ended), parts[ended].returncode
+        cause = cause_in(log) if code > 0 else ""  # of a worker that was killed the last error is some run's
+        raise ValueError(f"the {ended} ended ({how_it_ended(code)}){cause}; its log is {log}. {AGAIN}")
 
 
 @contextlib.contextmanager
@@ -140,24 +141,40 @@ def _deploy(url: str, settings: Settings) -> None:
         wait_until_healthy(
             f"{url}/work_pools/{pool}", None, _log(settings, f"worker-{pool}"), f"worker of the pool {pool}"
         )
-    scheduled = _scheduled(url)
+    before = _schedules(url)
     words = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     done = subprocess.run(
         words, env={**os.environ, "PWD": str(Path.cwd())}, capture_output=True, text=True, timeout=DEPLOY_SECONDS
     )
     if done.returncode:
         raise ValueError(f"{file} cannot be deployed:\n{done.stdout[-2_000:]}{done.stderr[-2_000:]}")
-    for deployment, schedule in _scheduled(url, active=False) & scheduled:  # the file says how they are at first
-        _ask(f"{url}/deployments/{deployment}/schedules/{schedule}", {"active": True}, "PATCH")
+    _put_back(url, before)
 
 
-def _scheduled(url: str, *, active: bool = True) -> set[tuple[str, str]]:
-    """Deployments and their schedules, those that are switched on or those that are off."""
+def _schedules(url: str) -> dict[str, dict[str, Any]]:
+    """The schedules of each deployment by their ids: when they run, and whether they are switched on."""
     found = json.loads(_ask(f"{url}/deployments/filter", {}, "POST"))
-    return {(d["id"], schedule["id"]) for d in found for schedule in d["schedules"] if schedule["active"] is active}
+    return {
+        deployment["id"]: {
+            one["id"]: {name: one[name] for name in ("active", "schedule")} for one in deployment["schedules"]
+        }
+        for deployment in found
+    }
 
 
-def _ask(address: str, body: dict[str, Any], method: str) -> bytes:
+def _put_back(url: str, before: dict[str, dict[str, Any]]) -> None:
+    """Leave schedules as people have set them: what the file says is how a new deployment begins."""
+    after = _schedules(url)
+    for deployment, schedules in before.items():
+        address, there = f"{url}/deployments/{deployment}/schedules", after.get(deployment, {})
+        for schedule, was in schedules.items():
+            if schedule in there and there[schedule] != was:
+                _ask(f"{address}/{schedule}", was, "PATCH")
+        if gone := [was for schedule, was in schedules.items() if schedule not in there]:
+            _ask(address, gone, "POST")
+
+
+def _ask(address: str, body: Any, method: str) -> bytes:
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(address, json.dumps(body).encode(), headers, method=method)
     with urllib.request.urlopen(request, timeout=60) as answer:

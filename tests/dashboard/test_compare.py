@@ -14,6 +14,7 @@ from made_store import (
 )
 
 from polylm.dashboard.comparison import flips
+from polylm.tasks.store import read_json, write_json
 
 COUNT = 34  # documents, in four parts
 HOSTILE = "<script>alert(1)</script>"
@@ -199,6 +200,18 @@ def test_a_run_is_compared_with_the_one_of_its_recipe_before_it(tmp_path):
     assert client.get("/compare", follow_redirects=False).headers["location"] == f"/compare/{corpus}/{last}"
 
 
+def test_a_night_is_compared_with_the_run_that_it_tells_its_news_against(tmp_path):
+    """And not with one over other sources that ran in between."""
+    (night, _, between, last), client = named(tmp_path / "store")
+    assert client.get(f"/compare?b={last}", follow_redirects=False).headers["location"].startswith("/compare/")
+    path = tmp_path / "store" / "runs" / f"{between}.json"
+    record = read_json(path)
+    again = path.with_name(f"20991231T000000000-{record['name']}.json")
+    write_json(again, {**record, "id": again.stem, "new": {"since": night, "sources": {}, "parts_gone": 0}})
+    answer = client.get(f"/compare?b={again.stem}", follow_redirects=False)
+    assert answer.headers["location"] == f"/compare/{night}/{again.stem}"
+
+
 def test_both_runs_can_be_chosen_from_all_without_a_script(tmp_path):
     runs, client = named(tmp_path / "store")
     page = client.get(f"/compare/{runs[0]}/{runs[3]}").text
@@ -214,7 +227,7 @@ def test_a_run_with_none_of_its_recipe_before_it_says_so_and_offers_the_others(t
     runs, client = named(tmp_path / "store")
     answer = client.get(f"/compare?b={runs[1]}")
     assert answer.status_code == 200
-    assert "No run of the recipe <bdi>corpus</bdi> is older" in answer.text
+    assert "No completed run of the recipe <bdi>corpus</bdi> is older" in answer.text
     assert chosen(answer.text) == [runs[1]]
     assert client.get("/compare?a=20200101T000000000-other").status_code == 404
     assert "no run yet" in opened(MadeStore(tmp_path / "empty")).client.get("/compare").text

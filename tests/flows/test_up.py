@@ -72,7 +72,7 @@ def test_there_is_a_deployment_for_every_way_to_run(up):
     assert schedule["schedule"]["cron"] == "0 2 * * *"
 
 
-def test_a_schedule_that_is_switched_on_stays_so_when_the_deployments_are_made_again(up, monkeypatch):
+def test_a_schedule_that_somebody_has_set_stays_so_when_the_deployments_are_made_again(up, monkeypatch):
     def schedule():
         found = up.ask("/api/deployments/name/polylm/nightly")
         return found["id"], found["schedules"][0]
@@ -81,13 +81,17 @@ def test_a_schedule_that_is_switched_on_stays_so_when_the_deployments_are_made_a
     address = f"http://127.0.0.1:{up.port}/api"
     switch = f"{address}/deployments/{deployment}/schedules/"
     assert not before["active"]
-    assert httpx.patch(switch + before["id"], json={"active": True}).status_code == 204
+    set_by_hand = {"active": True, "schedule": {**before["schedule"], "cron": "24 13 * * *"}}
+    assert httpx.patch(switch + before["id"], json=set_by_hand).status_code == 204
     monkeypatch.chdir(up.folder)
     monkeypatch.setenv("PREFECT_API_URL", address)
     monkeypatch.setenv("PREFECT_HOME", str(up.folder / "prefect"))
     _deploy(address, Settings(store=up.store))
-    assert schedule()[1]["active"], "a restart of `up` would end the nights, and nobody is told"
-    assert httpx.patch(switch + schedule()[1]["id"], json={"active": False}).status_code == 204
+    after = schedule()[1]
+    assert after["active"], "a restart of `up` would end the nights, and nobody is told"
+    assert after["schedule"]["cron"] == "24 13 * * *", "a restart of `up` would move the nights, and nobody is told"
+    asked = {"active": False, "schedule": before["schedule"]}
+    assert httpx.patch(switch + after["id"], json=asked).status_code == 204
 
 
 def test_a_field_that_only_the_recipe_knows_fails_before_any_work_with_one_line(up, begun):
