@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polylm.flows import lifeline
+from polylm.tasks.maintenance.signals import ignored
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -59,7 +60,8 @@ def prefect_server(
             wait_until_healthy(f"{url}/health", process, log, "Prefect server", way_out)
             yield url, process
     finally:
-        _stop(process)
+        with ignored():
+            _stop(process)
 
 
 def server_named() -> bool:

@@ -2,31 +2,31 @@
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from polylm.flows import lifeline
 from polylm.flows.database import reachable
+from polylm.flows.prefect_api import crash_what_died, put_back, schedules, stop_what_was_given_up
 from polylm.flows.prefect_server import cause_in, how_it_ended, prefect_home, prefect_server, wait_until_healthy
 from polylm.tasks.maintenance.lock import alone
+from polylm.tasks.maintenance.signals import ignored
 from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, StoreError
 
 PROJECT = Path(__file__).resolve().parents[1]
 POOLS = {"cpu": [], "gpu": ["--limit", "1"]}  # one training at a time on a host
 DEPLOY_SECONDS = 180
+LOOK_SECONDS = 60.0  # between two looks for runs that were cancelled while they waited for an approval
 END_SECONDS = 10.0  # for a run to end its workers and write its record
 REPORT_SECONDS = 2.0  # for its worker to tell the server
 ROOM = (
@@ -51,7 +51,12 @@ def up(settings: Settings, port: int, postgres: str, say: Say, step: Say) -> Non
     `work/` folder.
     """
     with running(settings, port, postgres, say, step) as parts:
+        looked = 0.0
         while all(process.poll() is None for process in parts.values()):
+            if time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
+                with contextlib.suppress(OSError):  # the server is busy, or ends: seen above
+                    stop_what_was_given_up(f"http://127.0.0.1:{port}/api", settings.store)
             time.sleep(0.5)
         ended = next(name for name, process in parts.items() if process.poll() is not None)
         _check_room(settings)
@@ -104,6 +109,12 @@ def _parts(
     step("starting the Prefect server; all of it takes half a minute, more on a busy machine")
     with prefect_server(log, port=port, database=database, way_out=AGAIN) as (url, server):
         parts["prefect-server"] = server
+        for name in (
+            [] if database else crash_what_died(url, settings.store)
+        ):  # on a database that others use too they may live
+            step(
+                f"{name} was running when all of this ended the last time: it is Crashed in Prefect now, and Retry goes on"
+            )
         try:
             step("starting the dashboard and a worker for each pool")
             words = ["polylm.dashboard", "--port", str(port + 1), "--prefect-url", at.prefect]
@@ -119,8 +130,18 @@ def _parts(
             )
             yield parts
         finally:
-            _end_runs([process for name, process in parts.items() if name.startswith("worker-")])
-            lifeline.stop([process for name, process in parts.items() if name != "prefect-server"])
+            with ignored():
+                step("ending runs and workers, which takes up to half a minute")
+                _end_runs([process for name, process in parts.items() if name.startswith("worker-")])
+                lifeline.stop([process for name, process in parts.items() if name != "prefect-server"])
+
+
+def _crash_what_died(url: str, settings: Settings, step: Say) -> None:
+    try:
+        for name in crash_what_died(url, settings.store):
+            step(f"{name} was running when this ended the last time: it is Crashed in Prefect now, and Retry goes on")
+    except OSError as error:
+        step(f"Prefect could not be told which runs have died: {error}")
 
 
 def _end_runs(workers: "Sequence[subprocess.Popen[bytes]]") -> None:
@@ -141,44 +162,14 @@ def _deploy(url: str, settings: Settings) -> None:
         wait_until_healthy(
             f"{url}/work_pools/{pool}", None, _log(settings, f"worker-{pool}"), f"worker of the pool {pool}"
         )
-    before = _schedules(url)
+    before = schedules(url)
     words = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
     done = subprocess.run(
         words, env={**os.environ, "PWD": str(Path.cwd())}, capture_output=True, text=True, timeout=DEPLOY_SECONDS
     )
     if done.returncode:
         raise ValueError(f"{file} cannot be deployed:\n{done.stdout[-2_000:]}{done.stderr[-2_000:]}")
-    _put_back(url, before)
-
-
-def _schedules(url: str) -> dict[str, dict[str, Any]]:
-    """The schedules of each deployment by their ids: when they run, and whether they are switched on."""
-    found = json.loads(_ask(f"{url}/deployments/filter", {}, "POST"))
-    return {
-        deployment["id"]: {
-            one["id"]: {name: one[name] for name in ("active", "schedule")} for one in deployment["schedules"]
-        }
-        for deployment in found
-    }
-
-
-def _put_back(url: str, before: dict[str, dict[str, Any]]) -> None:
-    """Leave schedules as people have set them: what the file says is how a new deployment begins."""
-    after = _schedules(url)
-    for deployment, schedules in before.items():
-        address, there = f"{url}/deployments/{deployment}/schedules", after.get(deployment, {})
-        for schedule, was in schedules.items():
-            if schedule in there and there[schedule] != was:
-                _ask(f"{address}/{schedule}", was, "PATCH")
-        if gone := [was for schedule, was in schedules.items() if schedule not in there]:
-            _ask(address, gone, "POST")
-
-
-def _ask(address: str, body: Any, method: str) -> bytes:
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(address, json.dumps(body).encode(), headers, method=method)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return bytes(answer.read())
+    put_back(url, before)
 
 
 def _log(settings: Settings, part: str) -> Path:

@@ -1,9 +1,10 @@
 """The `polylm` command. Data goes to stdout, everything else to stderr; `--json` on whatever reads.
 
 Exit codes: 0 well; 1 a run failed; 2 a mistake of the user's; 4 an alarm stopped the run; 5 `verify` found damage; 130 and
-143 interrupted: the same command goes on.
+143 (129 by a closed terminal) interrupted: the same command goes on.
 """
 
+import contextlib
 import errno
 import io
 import os
@@ -32,6 +33,8 @@ def main() -> None:
 def _main() -> None:
     signals.listen()
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _terminate)
     try:
         app(sys.argv[1:])
     except BaseException as error:
@@ -41,10 +44,10 @@ def _main() -> None:
         raise
 
 
-def _terminate(_signal: int, _frame: Any) -> None:
+def _terminate(number: int, _frame: Any) -> None:
     if server := sys.modules.get("polylm.flows.prefect_server"):
         server.let_calls_retry(False)
-    raise SystemExit(128 + signal.SIGTERM)
+    raise SystemExit(128 + number)
 
 
 def _end_if_told(error: BaseException) -> None:
@@ -102,5 +105,6 @@ def _end_at_once() -> None:
 
 
 def _end(message: str, code: int) -> None:
-    print(f"polylm: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # the terminal is gone
+        print(f"polylm: {message}", file=sys.stderr, flush=True)
     raise SystemExit(code)

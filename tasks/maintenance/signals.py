@@ -1,4 +1,4 @@
-"""Being told to end, by SIGTERM or Ctrl-C, wherever the process happens to be.
+"""Being told to end, by SIGTERM, Ctrl-C or a terminal that is closed, wherever the process happens to be.
 
 A handler raises between any two instructions, and some places lose what it raises: Python prints and forgets it in
 `__del__` and in callbacks of weak references, C extensions clear it, and in the exit of a context another error may take
@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator
 
-ENDS = (signal.SIGTERM, signal.SIGINT)
+ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 AGAIN_SECONDS = 5.0  # within which a run that was told to end has killed its workers and left
 LOOK_SECONDS = 0.5
 _ends: list[socket.socket] = []  # where signals are read, and where Python writes them; for the life of the process
@@ -69,3 +69,14 @@ def end_if_told() -> None:
     """Hand a signal that told this process to end to its handler again, here, where what that raises is not lost."""
     if number := told_to_end():
         signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def ignored() -> Iterator[None]:
+    """Let nobody's impatience break an orderly end; in the main thread, which alone can say so."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

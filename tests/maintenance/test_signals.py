@@ -93,3 +93,10 @@ def test_an_event_loop_keeps_the_descriptor_that_it_has_set():
 
 def test_nobody_has_told_this_process_to_end():
     assert told_to_end() is None
+
+
+def test_an_orderly_end_is_not_broken_by_impatience():
+    done = end_of(
+        "with signals.ignored():\n    tell()\n    tell(signal.SIGINT)\n    print('went on', flush=True)\ntell()\n"
+    )
+    assert (done.stdout, done.returncode) == ("went on\n", 128 + signal.SIGTERM)

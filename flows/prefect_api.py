@@ -1,0 +1,86 @@
+"""What `polylm up` asks of Prefect's server, without Prefect's client: that takes seconds to import.
+
+Prefect and a store each know what the other may have missed. A flow process that is killed together with its server stays
+`Running` there, and holds the one slot of its deployment for ever; a run that is cancelled while it waits for an approval
+has no process that could write that into its record.
+"""
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from polylm.tasks.maintenance.processes import is_alive
+from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
+from polylm.tasks.store import read_json, write_json
+
+GOING = ("PENDING", "RUNNING", "CANCELLING")
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_ANSWER_SECONDS = 60.0
+
+
+def ask(address: str, body: Any, method: str = "POST") -> Any:
+    """What the server answers, None for nothing; OSError where it does not, or refuses."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(address, json.dumps(body).encode(), headers, method=method)
+    with urllib.request.urlopen(request, timeout=_ANSWER_SECONDS) as answer:
+        told = answer.read()
+    return json.loads(told) if told else None
+
+
+def schedules(api: str) -> dict[str, dict[str, Any]]:
+    """The schedules of each deployment by their ids: when they run, and whether they are switched on."""
+    return {
+        deployment["id"]: {
+            one["id"]: {name: one[name] for name in ("active", "schedule")} for one in deployment["schedules"]
+        }
+        for deployment in ask(f"{api}/deployments/filter", {})
+    }
+
+
+def put_back(api: str, before: dict[str, dict[str, Any]]) -> None:
+    """Leave schedules as people have set them: what a file says is how a new deployment begins."""
+    after = schedules(api)
+    for deployment, own in before.items():
+        address, there = f"{api}/deployments/{deployment}/schedules", after.get(deployment, {})
+        for schedule, was in own.items():
+            if schedule in there and there[schedule] != was:
+                ask(f"{address}/{schedule}", was, "PATCH")
+        if gone := [was for schedule, was in own.items() if schedule not in there]:
+            ask(address, gone)
+
+
+def crash_what_died(api: str, store: Path) -> list[str]:
+    """Tell Prefect of the flow runs that it takes for running and whose process is gone from this host; their names."""
+    going = {run["id"]: run for run in _flow_runs(api, state={"type": {"any_": GOING}})}
+    died = [
+        going[id_] for id_, _, run in _latest(store) if id_ in going and not is_alive(run.pid, run.started.timestamp())
+    ]
+    inner = _flow_runs(api, parent_flow_run_id={"any_": [run["id"] for run in died]}) if died else []
+    for run in [*(one for one in inner if one["state_type"] in GOING), *died]:
+        state = {"type": "CRASHED", "name": "Crashed", "message": "its process is gone; Retry goes on"}
+        ask(f"{api}/flow_runs/{run['id']}/set_state", {"state": state})
+    return [run["name"] for run in died]
+
+
+def stop_what_was_given_up(api: str, store: Path) -> list[str]:
+    """Write into the records of runs that wait for an approval that Prefect has ended them; their ids."""
+    waiting = {id_: path for id_, path, run in _latest(store) if run.state == "awaiting approval"}
+    found = _flow_runs(api, id={"any_": list(waiting)}, state={"type": {"any_": ENDED}}) if waiting else []
+    for run in found:
+        path = waiting[run["id"]]
+        error = f"{run['state_name']} in Prefect while it waited for an approval"
+        write_json(path, {**read_json(path), "state": "stopped", "error": error})
+    return [waiting[run["id"]].stem for run in found]
+
+
+def _flow_runs(api: str, **where: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = ask(f"{api}/flow_runs/filter", {"flow_runs": where})
+    return found
+
+
+def _latest(store: Path) -> Iterator[tuple[str, Path, Run]]:
+    """The last attempt of each flow run that a store has a record of, with the flow run's id and the record's path."""
+    latest = {run.flow_run: (path, run) for path in run_paths(store) if (run := read_run(path)).flow_run}
+    yield from ((id_, path, run) for id_, (path, run) in latest.items())
