@@ -254,7 +254,8 @@ class Store:
         found = sorted((self.root / "artifacts" / stage).glob(f"{key}*.json")) if named else []
         if len(found) != 1:
             raise StoreError(
-                f"{len(found)} artifacts {stage}/{key}* in {self.root}: `polylm status` lists those of a run"
+                f"{len(found)} artifacts {stage}/{key}* in {self.root}: `polylm status` lists those of a run, and what `gc` "
+                "has taken is back after `polylm gc --restore`, or another run"
             )
         return found[0]
 

@@ -32,10 +32,11 @@ def runs(request: Request, here: Here, before: str = "") -> Response:
     found = [run for run in every if not before or run.id < before]
     rows = [_row(here, run, run_before(every, run)) for run in found[:PAGE_RUNS]]
     problems = list(dict.fromkeys(problem for row in rows for problem in row.problems))
-    return page(request, "runs.html", rows=rows, problems=problems, older=len(found) > PAGE_RUNS, before=before)
+    older, gone = len(found) > PAGE_RUNS, "" if here.store.root.is_dir() else str(here.store.root)
+    return page(request, "runs.html", rows=rows, problems=problems, older=older, before=before, gone=gone)
 
 
 def _row(here: Queries, run: Run, before: Run | None) -> Row:
-    notes = Notes(here.store.root)
+    notes = Notes(here.reader.store.root)
     selected = notes.read(lambda: here.survivors(run), None)
     return Row(run, here.documents(run), selected, before, tuple(notes.problems))

@@ -37,10 +37,13 @@ def test_the_first_page_has_every_run_whatever_started_it(client, run, here):
     assert f"{here.survivors(run):,}" in row
 
 
-def test_an_empty_store_says_how_to_make_a_run(tmp_path):
+def test_an_empty_store_says_how_to_make_a_run_and_one_that_is_gone_that_it_is(tmp_path):
     client = TestClient(create_app(Settings(store=tmp_path / "none")), base_url="http://localhost")
     assert "polylm run sample" in client.get("/").text
+    assert "is not there" in client.get("/").text
     assert not (tmp_path / "none").exists()
+    (tmp_path / "none").mkdir()
+    assert "This store has no run yet" in client.get("/").text
 
 
 def test_a_run_shows_its_funnel_by_language(shown, here, run):
