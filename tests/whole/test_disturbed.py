@@ -53,7 +53,7 @@ def test_sigterm_in_training_ends_soon_with_143_and_the_next_run_goes_on(whole, 
     code, processes = end_in_training(copy.words(), copy.store, signal.SIGTERM, seed=2, steps=range(5, 7))
     assert code == 143
     said = (copy.store / "said").read_text().splitlines()
-    assert "terminated; the same command goes on from here" in said
+    assert "polylm: terminated; the same command goes on from here" in said
     assert wait_until(lambda: not any(map(is_alive, processes)), 10)
     stages = copy.run()
     # Bit for bit: all that stands on these weights is re-used.

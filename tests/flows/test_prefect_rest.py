@@ -7,7 +7,7 @@ import uuid
 
 import pytest
 
-from polylm.flows.prefect_api import ask, crash_what_died, stop_what_was_given_up
+from polylm.flows.prefect_rest import ask, crash_what_died, stop_what_was_given_up
 from polylm.tasks.maintenance.run_records import read_runs
 from polylm.tasks.store import read_json, write_json
 
