@@ -5,6 +5,7 @@ import subprocess
 import sys
 import uuid
 
+import httpx
 import pytest
 
 from polylm.flows.prefect_rest import ask, crash_what_died, stop_what_was_given_up
@@ -34,7 +35,8 @@ def start(api):
             set_state(api, run, "RUNNING")
         return run
 
-    return started
+    yield started
+    assert httpx.delete(f"{api}/deployments/{deployment}").status_code == 204  # other tests count them
 
 
 def set_state(api, run, state):

@@ -18,16 +18,26 @@ from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, read_columns
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]
-STEPS = 150  # of the training that is cancelled
+NIGHT = {
+    "changes": ["quality_models.min_reference_bytes=10000", "ingest.part_rows=20"],
+    "workers": 2,
+    "on_alarm": "warn",
+}
+STEPS = 120  # of the training that is cancelled
 
 
 @pytest.fixture(scope="module")
 def begun(up, changes):
-    """Flow runs that get on beside the first tests: one of them fails at once, one meets an alarm and waits for an answer."""
+    """Flow runs that get on beside the first tests: one fails at once, one meets an alarm and waits for an answer, one is a
+    night over the first files of a folder."""
+    records = few_records()
+    write_jsonl(up.folder / "inbox" / "2026-01.jsonl", records[:20])
+    write_jsonl(up.folder / "inbox" / "2026-02.jsonl", records[20:59])
     strict = [*changes, "alarms.max_source_loss=0.2", "alarms.min_documents=50", 'floors.own={"en":1}']
     return {
         "mistaken": up.start("sample", changes=["text.nosuch=1"]),
         "strict": up.start("sample", changes=[f" {change}\n" for change in strict], languages=["en"], workers=2),
+        "night": up.start("nightly", **NIGHT),
     }
 
 
@@ -136,19 +146,11 @@ def test_an_alarm_that_is_approved_is_asked_about_once_and_the_next_one_that_is_
     assert refused == {"approved": False, "reason": "the export was broken"}
 
 
-def test_the_nightly_run_builds_what_is_new_in_the_folder_and_says_what_that_is(up):
-    records = few_records()
-    write_jsonl(up.folder / "inbox" / "2026-01.jsonl", records[:20])
-    write_jsonl(up.folder / "inbox" / "2026-02.jsonl", records[20:59])
-    options = {
-        "changes": ["quality_models.min_reference_bytes=10000", "ingest.part_rows=20"],
-        "workers": 2,
-        "on_alarm": "warn",
-    }
-    first, state = up.run("nightly", **options)
+def test_the_nightly_run_builds_what_is_new_in_the_folder_and_says_what_that_is(up, begun):
+    first, state = begun["night"], up.end_of(begun["night"])
     assert state["type"] == "COMPLETED", up.worker_log()
-    write_jsonl(up.folder / "inbox" / "2026-03.jsonl", records[59:99])
-    second, state = up.run("nightly", **options)
+    write_jsonl(up.folder / "inbox" / "2026-03.jsonl", few_records()[59:99])
+    second, state = up.run("nightly", **NIGHT)
     assert state["type"] == "COMPLETED", up.worker_log()
     stages = {entry["stage"]: entry for entry in up.record(second)["stages"]}
     assert (stages["ingest"]["built"], stages["ingest"]["jobs"]) == (1, 3)

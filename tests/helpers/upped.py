@@ -123,7 +123,7 @@ def upped(folder):
     words = command("up", "--port", port, "--store", folder / "store")
     sooner = {
         "PREFECT_WORKER_QUERY_SECONDS": 1,
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": 5,
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": 2,
     }  # not after a minute
     variables = environment(PREFECT_HOME=folder / "prefect", **sooner)
     process = subprocess.Popen(
