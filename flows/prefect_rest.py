@@ -6,8 +6,9 @@ has no process that could write that into its record.
 """
 
 import json
+import socket
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from polylm.tasks.store import read_json, write_json
 
 GOING = ("PENDING", "RUNNING", "CANCELLING")
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_WAITS = "awaiting approval"
 _ANSWER_SECONDS = 60.0
 
 
@@ -54,9 +56,8 @@ def put_back(api: str, before: dict[str, dict[str, Any]]) -> None:
 def crash_what_died(api: str, store: Path) -> list[str]:
     """Tell Prefect of the flow runs that it takes for running and whose process is gone from this host; their names."""
     going = {run["id"]: run for run in _flow_runs(api, state={"type": {"any_": GOING}})}
-    died = [
-        going[id_] for id_, _, run in _latest(store) if id_ in going and not is_alive(run.pid, run.started.timestamp())
-    ]
+    known = _attempts(store, [*going])
+    died = [going[id_] for id_ in going.keys() & known.keys() if _is_gone(known[id_][1])]
     inner = _flow_runs(api, parent_flow_run_id={"any_": [run["id"] for run in died]}) if died else []
     for run in [*(one for one in inner if one["state_type"] in GOING), *died]:
         state = {"type": "CRASHED", "name": "Crashed", "message": "its process is gone; Retry goes on"}
@@ -66,7 +67,7 @@ def crash_what_died(api: str, store: Path) -> list[str]:
 
 def stop_what_was_given_up(api: str, store: Path) -> list[str]:
     """Write into the records of runs that wait for an approval that Prefect has ended them; their ids."""
-    waiting = {id_: path for id_, path, run in _latest(store) if run.state == "awaiting approval"}
+    waiting = {id_: path for id_, (path, run) in _attempts(store, [_WAITS]).items() if run.state == _WAITS}
     found = _flow_runs(api, id={"any_": list(waiting)}, state={"type": {"any_": ENDED}}) if waiting else []
     for run in found:
         path = waiting[run["id"]]
@@ -80,7 +81,16 @@ def _flow_runs(api: str, **where: Any) -> list[dict[str, Any]]:
     return found
 
 
-def _latest(store: Path) -> Iterator[tuple[str, Path, Run]]:
-    """The last attempt of each flow run that a store has a record of, with the flow run's id and the record's path."""
-    latest = {run.flow_run: (path, run) for path in run_paths(store) if (run := read_run(path)).flow_run}
-    yield from ((id_, path, run) for id_, (path, run) in latest.items())
+def _is_gone(run: Run) -> bool:
+    return run.host == socket.gethostname() and not is_alive(run.pid, run.started.timestamp())
+
+
+def _attempts(store: Path, words: Sequence[str]) -> dict[str, tuple[Path, Run]]:
+    """The last attempt of each flow run in whose record one of these words stands; to parse all of thousands takes seconds."""
+    sought = [word.encode() for word in words]
+    paths = [path for path in run_paths(store) if path.is_file() and _holds(path.read_bytes(), sought)]
+    return {run.flow_run: (path, run) for path in paths if (run := read_run(path)).flow_run}
+
+
+def _holds(text: bytes, sought: Sequence[bytes]) -> bool:
+    return any(word in text for word in sought)

@@ -37,6 +37,6 @@ def runs(request: Request, here: Here, before: str = "") -> Response:
 
 
 def _row(here: Queries, run: Run, before: Run | None) -> Row:
-    notes = Notes(here.reader.store.root)
+    notes = Notes(here.store.root)
     selected = notes.read(lambda: here.survivors(run), None)
     return Row(run, here.documents(run), selected, before, tuple(notes.problems))

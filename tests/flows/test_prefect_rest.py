@@ -81,8 +81,11 @@ def test_a_night_whose_process_died_with_its_server_does_not_stop_the_nights_aft
     assert crash_what_died(api, tmp_path / "store") == []
 
 
-def test_a_run_whose_process_lives_is_left_alone(api, start, record, tmp_path):
+def test_a_run_whose_process_lives_or_is_of_another_host_is_left_alone(api, start, record, tmp_path):
     run = start()
+    path = record(run, "running", dead())
+    write_json(path, {**read_json(path), "host": "elsewhere"})
+    assert crash_what_died(api, tmp_path / "store") == []
     record(run, "stopped", dead(), "20200101T020000000")  # an attempt before
     record(run, "running", os.getpid(), "20991128T020000000")
     assert crash_what_died(api, tmp_path / "store") == []
