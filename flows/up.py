@@ -109,12 +109,8 @@ def _parts(
     step("starting the Prefect server; all of it takes half a minute, more on a busy machine")
     with prefect_server(log, port=port, database=database, way_out=AGAIN) as (url, server):
         parts["prefect-server"] = server
-        for name in (
-            [] if database else crash_what_died(url, settings.store)
-        ):  # on a database that others use too they may live
-            step(
-                f"{name} was running when all of this ended the last time: it is Crashed in Prefect now, and Retry goes on"
-            )
+        if not database:  # one that others use too has their runs
+            _crash_what_died(url, settings, step)
         try:
             step("starting the dashboard and a worker for each pool")
             words = ["polylm.dashboard", "--port", str(port + 1), "--prefect-url", at.prefect]
