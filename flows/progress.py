@@ -47,7 +47,9 @@ class Lines(Observer):
     def notice(self, text: str) -> None:
         try:
             print(text, file=sys.stderr, flush=True)  # noqa: T201 -- this is where a run speaks
-        except BrokenPipeError:  # who listened is gone; the run is not about them
+        except (
+            OSError
+        ):  # who listened is gone, or their terminal, or room for what they keep; the run is not about them
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
     def close(self) -> None:

@@ -109,7 +109,7 @@ def up(
     from polylm.flows.up import up as start_all
 
     free_port(port), free_port(port + 1)
-    start_all(settings_of(store), port, postgres, say=print, step=lambda text: print(text, file=sys.stderr))
+    start_all(settings_of(store), port, postgres, say=print, step=_tell)
 
 
 @app.command
@@ -124,6 +124,13 @@ def dashboard(*, port: Annotated[Whole, Parameter(help="On 127.0.0.1.")] = 4201,
     runs_of(settings.store)  # a slip in the store's name is told here
     print(f"http://127.0.0.1:{port}")
     serve(settings, port)
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(
+        OSError
+    ):  # the terminal is gone: that ends `up`, and its runs must end in order all the same
+        print(text, file=sys.stderr, flush=True)
 
 
 def _through_prefect(asked: bool | None) -> bool:
