@@ -123,6 +123,7 @@ def test_stages_to_come_are_told_by_name_where_a_run_had_others_in_between(toy_s
 
 
 def test_a_store_without_runs_says_what_makes_one(tmp_path):
+    (tmp_path / "store").mkdir()
     app = create_app(Settings(store=tmp_path / "store"), prefect_url="http://127.0.0.1:4200")
     page = TestClient(app, base_url="http://127.0.0.1:8000").get("/").text
     assert "no run yet: <code>polylm run sample</code>" in page
