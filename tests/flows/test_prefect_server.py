@@ -23,11 +23,14 @@ main()
 """
 
 
-def test_a_signal_that_comes_while_prefect_is_imported_ends_the_run(tmp_path):
-    words = [sys.executable, "-P", "-c", TERMINATED, "run", "sample", "--until", "ingest", "--prefect"]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_while_prefect_is_imported_ends_the_run(tmp_path, number):
+    """A terminal that is closed ends it as SIGTERM does."""
+    script = TERMINATED.replace("SIGTERM", number.name)
+    words = [sys.executable, "-P", "-c", script, "run", "sample", "--until", "ingest", "--prefect"]
     variables = environment(PREFECT_HOME=tmp_path / "prefect")
     done = subprocess.run([*words, "--store", tmp_path / "store"], env=variables, capture_output=True, text=True)
-    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert done.returncode == 128 + number, done.stderr
     assert done.stderr.splitlines()[-1] == "polylm: terminated; the same command goes on from here"
 
 
@@ -48,14 +51,3 @@ def test_a_server_that_could_not_start_is_told_with_its_last_error(tmp_path):
         ValueError, match=r"before it answered: AttributeError: 'list' .*'nosuch'; its log is .*\. start"
     ):
         wait_until_healthy("http://127.0.0.1:9/health", process, log, "Prefect server", "start it again")
-
-
-CLOSED = TERMINATED.replace("SIGTERM", "SIGHUP")
-
-
-def test_a_terminal_that_is_closed_ends_the_run_as_sigterm_does(tmp_path):
-    words = [sys.executable, "-P", "-c", CLOSED, "run", "sample", "--until", "ingest", "--prefect"]
-    variables = environment(PREFECT_HOME=tmp_path / "prefect")
-    done = subprocess.run([*words, "--store", tmp_path / "store"], env=variables, capture_output=True, text=True)
-    assert done.returncode == 128 + signal.SIGHUP, done.stderr
-    assert done.stderr.splitlines()[-1] == "polylm: terminated; the same command goes on from here"
