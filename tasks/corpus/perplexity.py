@@ -154,19 +154,32 @@ class LanguageModel:
         return ngram_model.log10_probabilities(self.ngrams, words, cut.offsets)
 
 
-@lru_cache(maxsize=2)
 def _open(stem: str) -> LanguageModel:
-    """A fold's model. n-grams are mapped, not read; so two, one a fold, are held, and not all languages'."""
-    with np.load(f"{stem}.npz") as tables:
-        pieces = unigram_pieces.Pieces(*(tables[name] for name in unigram_pieces.TABLES))
-        words = tables["words"]
+    """A fold's model."""
+    pieces, words = _pieces(stem)
     if Path(f"{stem}.binary").exists():
-        return LanguageModel(pieces, ngram_model.open_model(Path(f"{stem}.binary")), words)
+        return LanguageModel(pieces, _mapped(f"{stem}.binary"), words)
+    return LanguageModel(pieces, None, words, _mapped(f"{stem}.trie"))
+
+
+@lru_cache(maxsize=2)
+def _pieces(stem: str) -> tuple[unigram_pieces.Pieces, NDArray[np.uint32]]:
+    """A fold's pieces and their words; two are held, one a fold, and not all languages'."""
+    with np.load(f"{stem}.npz") as tables:
+        return unigram_pieces.Pieces(*(tables[name] for name in unigram_pieces.TABLES)), tables["words"]
+
+
+@lru_cache(maxsize=1)
+def _mapped(path: str) -> Any:
+    """n-grams, mapped and not read. One file at a time: the pages that were touched count as the worker's memory (20 to 60 MB a
+    fold), and to map it again costs less than a millisecond a batch."""
+    if path.endswith(".binary"):
+        return ngram_model.open_model(Path(path))
     import kenlm  # only workers of this stage need it
 
     config = kenlm.Config()
     config.load_method = kenlm.LoadMethod.LAZY
-    return LanguageModel(pieces, None, words, kenlm.Model(f"{stem}.trie", config))
+    return kenlm.Model(path, config)
 
 
 def _some(normal: NormalTexts, rows: Ints) -> tuple[Bytes, Ints]:
