@@ -13,6 +13,7 @@ from polylm.dashboard.distinct import apart, titled
 from polylm.dashboard.funnel import gates_of
 from polylm.dashboard.gates import stage_of
 from polylm.dashboard.queries import Queries
+from polylm.dashboard.store_reading import Runs
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.stage import REASON
 
@@ -67,14 +68,21 @@ class Flips:
     shown: tuple[Flip, ...]
 
 
-def run_before(runs: Sequence[Run], run: Run) -> Run | None:
+def run_before(runs: Runs, run: Run) -> Run | None:
     """What a run is compared with where nobody chooses: the run that it tells its news against, else the last of its recipe.
 
     A completed one: one that was stopped has judged less, and would differ in all that it did not come to. `runs` are the
     newest first.
     """
-    older = [one for one in runs if one.id < run.id and one.name == run.name and one.state == "completed"]
-    return next((one for one in older if one.id == run.new.get("since")), next(iter(older), None))
+    since, last = str(run.new.get("since") or ""), None
+    for one in runs.of(run.name).older(run.id):
+        if last and one.id < since:
+            break
+        if one.state == "completed":
+            last = last or one
+            if not since or one.id == since:
+                return one
+    return last
 
 
 def stages_are_known(here: Queries) -> bool:

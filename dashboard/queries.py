@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from polylm.dashboard.cache import PATIENCE_SECONDS, Cache
 from polylm.dashboard.database import Database
 from polylm.dashboard.errors import BadRequest, Damaged, Missing, Notes
-from polylm.dashboard.store_reading import Manifest, StoreReader, reading
+from polylm.dashboard.store_reading import Manifest, Runs, StoreReader, reading
 from polylm.tasks import keys
 from polylm.tasks.maintenance import seal
 from polylm.tasks.maintenance.run_records import Entry, Run
@@ -58,7 +58,7 @@ class Queries:
         self.cache = Cache(_VALUES, workers=2)
         self._database = Database(self.store.root / "parts")
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> Runs:
         return self.reader.runs()
 
     def run(self, run_id: str) -> Run:

@@ -6,11 +6,11 @@ the file and the way out, whatever JSON it holds.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import pyarrow as pa
 from pydantic import Field, TypeAdapter, ValidationError
@@ -71,6 +71,38 @@ class Manifest:
         return counts
 
 
+class Runs(Sequence[Run]):
+    """The runs of a store, the newest first. A record is parsed when it is looked at: a store may hold thousands."""
+
+    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Run]) -> None:
+        self._paths, self._read = paths, read
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Runs": ...
+    def __getitem__(self, index: int | slice) -> "Run | Runs":
+        if isinstance(index, slice):
+            return Runs(self._paths[index], self._read)
+        return self._read(self._paths[index])
+
+    @property
+    def ids(self) -> list[str]:
+        """Their ids, without parsing a record."""
+        return [id_of(path) for path in self._paths]
+
+    def older(self, run_id: str) -> "Runs":
+        """Those that began before a run."""
+        return Runs([path for path in self._paths if id_of(path) < run_id], self._read)
+
+    def of(self, recipe: str) -> "Runs":
+        """Those of a recipe, which a run's id tells too."""
+        return Runs([path for path in self._paths if id_of(path).partition("-")[2] == recipe], self._read)
+
+
 class StoreReader:
     """Reads run records and manifests, each once as long as its file does not change."""
 
@@ -79,9 +111,9 @@ class StoreReader:
         self._parsed = Cache(_PARSED)
         self._manifests: dict[str, Path] = {}
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> Runs:
         """All runs, the newest first."""
-        return [self._run(path) for path in reversed(run_paths(self.store.root))]
+        return Runs(run_paths(self.store.root)[::-1], self._run)
 
     def run(self, run_id: str) -> Run:
         """A run by its id; Missing where the store has none of that name."""

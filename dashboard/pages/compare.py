@@ -14,6 +14,7 @@ from polylm.dashboard.comparison import Flip, flips, param_differences, run_befo
 from polylm.dashboard.funnel import Funnel, funnel_of
 from polylm.dashboard.pages.evaluation import LOWER_IS_BETTER, SURE, rows_of
 from polylm.dashboard.queries import Here, Queries
+from polylm.dashboard.store_reading import Runs
 from polylm.dashboard.text import shortened
 from polylm.dashboard.view import page, url
 from polylm.tasks.evaluation.table import AVERAGE
@@ -77,7 +78,7 @@ def choose(request: Request, here: Here, a: str = "", b: str = "") -> Response:
     first = here.run(a) if a else second and run_before(runs, second)
     if first and second:
         return RedirectResponse(url("compare", first.id, second.id), HTTPStatus.SEE_OTHER)
-    other = next((run for run in runs if second and run.id < second.id), None)
+    other = next(iter(runs.older(second.id)), None) if second else None
     choices = _choices(runs, first, second)
     return page(request, "compare_choice.html", second=second, first=None, other=other, choices=choices)
 
@@ -123,10 +124,12 @@ def values(here: Queries, a: Run, b: Run, way: Way, number: int) -> dict[str, An
     }
 
 
-def _choices(runs: Sequence[Run], *chosen: Run | None) -> list[Run]:
+def _choices(runs: Runs, *chosen: Run | None) -> list[Run]:
     """The newest runs, and those that are chosen, the newest first."""
-    named = {run.id for run in chosen if run}
-    return [run for index, run in enumerate(runs) if index < CHOICES or run.id in named]
+    named = {run.id: run for run in chosen if run}
+    newest = list(runs[:CHOICES])
+    shown = {run.id for run in newest}
+    return newest + sorted((run for run in named.values() if run.id not in shown), key=lambda run: run.id, reverse=True)
 
 
 def _languages(a: Funnel, b: Funnel) -> list[tuple[Pair, Pair]]:

@@ -27,6 +27,7 @@ NAMES: dict[Unit, str] = {"documents": "documents", "chars": "characters", "byte
 _STAGE = re.compile(r"[a-z0-9_]{1,80}")
 router = APIRouter()
 SHOWN_REASONS = 4
+AROUND = 200  # runs before and after one, among which the other attempts of its flow run are
 SHOWN_BARS = 10
 
 
@@ -120,7 +121,7 @@ def _new(here: Queries, run: Run) -> New | None:
         for name, one in (sources.items() if isinstance(sources, Mapping) else ())
         if isinstance(one, Mapping)
     ]
-    href = url("run", since) if since in {one.id for one in here.runs()} else ""
+    href = url("run", since) if since in here.runs().ids else ""
     gone, more = _whole(told.get("parts_gone")) or 0, _whole(told.get("kept_more"))
     return New(since, href, known, gone, more, bool(told.get("recut")))
 
@@ -130,8 +131,16 @@ def _whole(value: Any) -> int | None:
 
 
 def _attempts(here: Queries, run: Run) -> list[Run]:
-    """The runs of one flow run, the first first: each alarm that was approved made it begin again. None where it is alone."""
-    own = [one for one in reversed(here.runs()) if one.flow_run == run.flow_run] if run.flow_run else []
+    """The runs of one flow run, the first first: each alarm that was approved made it begin again. None where it is alone.
+
+    They are looked for among the runs around it, not in all of the store.
+    """
+    if not run.flow_run:
+        return []
+    runs = here.runs()
+    place = len(runs) - len(runs.older(run.id))
+    around = runs[max(0, place - AROUND) : place + AROUND]
+    own = [one for one in reversed(around) if one.flow_run == run.flow_run]
     return own if len(own) > 1 else []
 
 
@@ -180,7 +189,7 @@ def _like(here: Queries, run: Run) -> Run | None:
     """The last complete run of the recipe of a run that is not complete: it tells what is still to come."""
     if run.state in ("completed", "approved", "damaged"):
         return None
-    return next((one for one in here.runs() if one.name == run.name and one.state == "completed"), None)
+    return next((one for one in here.runs().of(run.name) if one.state == "completed"), None)
 
 
 def _ahead(run: Run, like: Run | None) -> list[tuple[Entry, str, str]]:

@@ -29,7 +29,7 @@ class Row:
 def runs(request: Request, here: Here, before: str = "") -> Response:
     """Runs, the newest first, a hundred a page."""
     every = here.runs()
-    found = [run for run in every if not before or run.id < before]
+    found = every.older(before) if before else every
     rows = [_row(here, run, run_before(every, run)) for run in found[:PAGE_RUNS]]
     problems = list(dict.fromkeys(problem for row in rows for problem in row.problems))
     older, gone = len(found) > PAGE_RUNS, "" if here.store.root.is_dir() else str(here.store.root)

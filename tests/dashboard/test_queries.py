@@ -8,11 +8,13 @@ from samples import records_of
 from toy_stages import Piece
 
 from polylm.dashboard import database
+from polylm.dashboard.comparison import run_before
 from polylm.dashboard.errors import BadRequest, Damaged, Missing, TooSlow
 from polylm.dashboard.funnel import funnel_of, gates_of
 from polylm.dashboard.gates import gate_jobs
-from polylm.dashboard.store_reading import StoreReader
+from polylm.dashboard.store_reading import Runs, StoreReader
 from polylm.tasks import keys
+from polylm.tasks.maintenance.run_records import read_run, run_paths
 from polylm.tasks.store import StoreError, read_columns, read_json, write_json
 from polylm.tasks.why import why
 
@@ -178,6 +180,20 @@ def test_reads_a_run_again_when_its_record_changes(third_copy):
     write_json(path, record | {"state": "awaiting approval", "stages": record["stages"][:3]})
     (again,) = reader.runs()
     assert (again.state, len(again.stages)) == ("awaiting approval", 3)
+
+
+def test_of_thousands_of_records_those_that_are_looked_at_are_parsed(third_copy):
+    (path,) = (third_copy / "runs").glob("*.json")
+    for number in range(1_000):
+        name = "sample" if number in (0, 500) else "other"
+        (path.parent / f"2025{number:04d}T000000000-{name}.json").write_text(path.read_text())
+    parsed = []
+    runs = Runs(run_paths(third_copy)[::-1], lambda path: parsed.append(path) or read_run(path))
+    assert (len(runs), len(runs.ids), parsed) == (1_001, 1_001, [])
+    newest = runs[0]
+    assert run_before(runs, newest).id == "20250500T000000000-sample"
+    assert len(list(runs.older("20250010")[:100])) == 10
+    assert len(parsed) == 1 + 1 + 10
 
 
 def test_damaged_files_are_named_and_hide_nothing_else(third_copy):
