@@ -184,4 +184,6 @@ def _adopted(field: str, path: Path, settings: Settings) -> dict[str, str]:
 
 def _problem(problem: Any) -> str:
     where = ".".join(str(piece) for piece in problem["loc"])
+    if problem["type"] == "value_error":  # one of ours, which says what was found
+        return f"{where}: {problem['ctx']['error']}"
     return f"{where}: {problem['msg']}, found {json.dumps(problem.get('input'), ensure_ascii=False, default=str)[:80]}"

@@ -4,13 +4,19 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def cache_folder() -> Path:
     """Models, built programs and compiled kernels: `$XDG_CACHE_HOME/polylm`, else `~/.cache/polylm`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polylm"
+
+
+def _named(path: str | Path) -> str | Path:
+    if path == "":
+        raise ValueError("the path of a folder was expected, . for this one")
+    return path
 
 
 class Placement(BaseSettings):
@@ -40,7 +46,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="POLYLM_", frozen=True, extra="ignore")
 
-    store: Path = Field(default=Path("store"), description="The folder of artifacts; all workers must see it.")
+    store: Annotated[Path, BeforeValidator(_named)] = Field(
+        default=Path("store"), description="The folder of artifacts; all workers must see it."
+    )
     workers: int = Field(default=os.cpu_count() or 1, ge=0, description="Worker processes; 0 works in this process.")
     engine: Literal["processes", "dask"] = Field(default="processes", description="What runs the jobs.")
     scheduler: str = Field(default="", description="A Dask scheduler: tcp://HOST:PORT, or the path of its file.")

@@ -26,6 +26,13 @@ def _whole(_type: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{tokens[0].value!r}: expected a whole number") from None
 
 
+def _folder(_type: Any, tokens: Sequence[Token]) -> Path:
+    """A folder: `Path("")` would be this one, which nobody means by a variable that is empty."""
+    if not tokens[0].value:
+        raise ValueError('"": expected the path of a folder, . for this one')
+    return Path(tokens[0].value)
+
+
 Whole = Annotated[int, Parameter(converter=_whole)]
 RecipeName = Annotated[str, Parameter(help="A recipe, as `polylm recipes` lists them.")]
 Sources = Annotated[
@@ -36,7 +43,8 @@ Changes = Annotated[
     Parameter(name="--set", negative="", help="Change a field of the recipe, a.b=VALUE; may be repeated."),
 ]
 StoreOption = Annotated[
-    Path | None, Parameter(name="--store", help="The folder of artifacts (POLYLM_STORE, else ./store).")
+    Path | None,
+    Parameter(name="--store", converter=_folder, help="The folder of artifacts (POLYLM_STORE, else ./store)."),
 ]
 Workers = Annotated[
     int | None,
@@ -63,6 +71,7 @@ def settings_of(store: Path | None, workers: int | None = None) -> "Settings":
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         told = [
-            f"POLYLM_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg']}" for one in error.errors()
+            f"POLYLM_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg'].removeprefix('Value error, ')}"
+            for one in error.errors()
         ]
         raise ValueError("; ".join(told)) from error

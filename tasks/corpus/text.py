@@ -1,5 +1,6 @@
 """The counts that all text rules share, and the gate that judges them by each language's thresholds."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,6 +67,13 @@ class TextParams(Params):
         if unknown := sorted({rule for own in values.values() for rule in own} - set(RULES)):
             raise ValueError(f"no rule {unknown[0]!r}: there are {', '.join(RULES)}")
         checked_codes(values)
+        for language, own in values.items():
+            for rule, threshold in own.items():
+                if threshold is not None and not (math.isfinite(threshold) and 0 <= threshold <= RULES[rule].most):
+                    wanted = "a number from 0 to 1" if RULES[rule].most == 1 else "a number from 0 on"
+                    raise ValueError(
+                        f"{language}.{rule} is {threshold:g}: {wanted} was expected, or null for no threshold"
+                    )
         return values
 
 

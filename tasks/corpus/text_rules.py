@@ -28,6 +28,11 @@ class TextRule:
     value: Callable[[Columns], Numbers]
     derived: bool = False  # whether a language may have a threshold of its own, derived from clean text
 
+    @property
+    def most(self) -> float:
+        """The largest value that a text can have."""
+        return 1.0 if isinstance(self.value, _Share) or self.value is _repeated_nonblank else math.inf
+
     def is_void(self, threshold: float) -> bool:
         """Whether no text can break the threshold: a count or share under 0, a mean word of under one character."""
         return self.side == "min" and threshold <= (1 if self.value is _mean_word else 0)
@@ -58,7 +63,18 @@ def _open(rule: str, thresholds: Numbers) -> Numbers:
     return np.where(np.isnan(thresholds), bound(rule, None), thresholds)
 
 
-def _share(part: str, whole: str) -> Callable[[Columns], Numbers]:
+@dataclass(frozen=True)
+class _Share:
+    """A part of a whole, from 0 to 1."""
+
+    part: str
+    whole: str
+
+    def __call__(self, columns: Columns) -> Numbers:
+        return _divided(columns[self.part], columns[self.whole])
+
+
+def _for_each(whole: str, part: str) -> Callable[[Columns], Numbers]:
     return lambda columns: _divided(columns[part], columns[whole])
 
 
@@ -98,18 +114,18 @@ def _invisible(columns: Columns) -> Numbers:
 
 RULES: dict[str, TextRule] = {
     "dup_para_frac": TextRule(
-        "max", "Paragraphs that repeat an earlier one, of all.", _share("duplicate_paragraphs", "paragraphs")
+        "max", "Paragraphs that repeat an earlier one, of all.", _Share("duplicate_paragraphs", "paragraphs")
     ),
-    "dup_para_char_frac": TextRule("max", "Their characters, of all.", _share("duplicate_paragraph_chars", "chars")),
+    "dup_para_char_frac": TextRule("max", "Their characters, of all.", _Share("duplicate_paragraph_chars", "chars")),
     "dup_line_frac": TextRule(
-        "max", "Lines that repeat an earlier one, of all.", _share("duplicate_lines", "lines"), derived=True
+        "max", "Lines that repeat an earlier one, of all.", _Share("duplicate_lines", "lines"), derived=True
     ),
-    "dup_line_char_frac": TextRule("max", "Their characters, of all.", _share("duplicate_line_chars", "chars")),
+    "dup_line_char_frac": TextRule("max", "Their characters, of all.", _Share("duplicate_line_chars", "chars")),
     **{
         f"top_{n}_gram": TextRule(
             "max",
             f"Characters under the most frequent {n} words in a row, of all.",
-            _share(f"top_{n}_gram_chars", "chars"),
+            _Share(f"top_{n}_gram_chars", "chars"),
             derived=True,
         )
         for n in range(2, 5)
@@ -118,31 +134,31 @@ RULES: dict[str, TextRule] = {
         f"duplicated_{n}_n_grams": TextRule(
             "max",
             f"Characters in {n} words in a row that stood earlier, of all.",
-            _share(f"duplicate_{n}_gram_chars", "chars"),
+            _Share(f"duplicate_{n}_gram_chars", "chars"),
             derived=True,
         )
         for n in range(5, 11)
     },
     "empty": TextRule("min", "Lines that are not blank.", _count("nonblank_lines")),
     "line_punct_ratio": TextRule(
-        "min", "Lines that end in a sentence's mark, of those not blank.", _share("punctuated_lines", "nonblank_lines"),
+        "min", "Lines that end in a sentence's mark, of those not blank.", _Share("punctuated_lines", "nonblank_lines"),
         derived=True,
     ),
-    "short_line_ratio": TextRule("max", "Lines of at most 30 characters, the same.", _share("short_lines", "nonblank_lines")),
+    "short_line_ratio": TextRule("max", "Lines of at most 30 characters, the same.", _Share("short_lines", "nonblank_lines")),
     "char_dup_ratio": TextRule("max", "Characters in lines that repeat an earlier one, newlines aside.", _repeated_nonblank),
-    "list_ratio": TextRule("max", "Newlines for each word.", _share("newlines", "words"), derived=True),
+    "list_ratio": TextRule("max", "Newlines for each word.", _for_each("words", "newlines"), derived=True),
     "gopher_short_doc": TextRule("min", "Words that are not only marks.", _count("nonsymbol_words")),
     "gopher_long_doc": TextRule("max", "The same.", _count("nonsymbol_words")),
     "gopher_below_avg_threshold": TextRule("min", "Mean length of these words in characters.", _mean_word, derived=True),
     "gopher_above_avg_threshold": TextRule("max", "The same.", _mean_word, derived=True),
-    "gopher_too_many_hashes": TextRule("max", "Signs # for each word.", _share("hashes", "words")),
-    "gopher_too_many_ellipsis": TextRule("max", "Ellipses (... and …) for each word.", _share("ellipses", "words")),
-    "gopher_too_many_bullets": TextRule("max", "Lines that begin with • or -, of all.", _share("bullet_lines", "split_lines")),
+    "gopher_too_many_hashes": TextRule("max", "Signs # for each word.", _for_each("words", "hashes")),
+    "gopher_too_many_ellipsis": TextRule("max", "Ellipses (... and …) for each word.", _for_each("words", "ellipses")),
+    "gopher_too_many_bullets": TextRule("max", "Lines that begin with • or -, of all.", _Share("bullet_lines", "split_lines")),
     "gopher_too_many_end_ellipsis": TextRule(
-        "max", "Lines that end in an ellipsis, of all.", _share("ellipsis_lines", "split_lines")
+        "max", "Lines that end in an ellipsis, of all.", _Share("ellipsis_lines", "split_lines")
     ),
     "gopher_below_alpha_threshold": TextRule(
-        "min", "Words with a letter, of all.", _share("alpha_words", "words"), derived=True
+        "min", "Words with a letter, of all.", _Share("alpha_words", "words"), derived=True
     ),
     "gopher_enough_stop_words": TextRule("min", "Distinct stop words.", _count("stop_words")),
     "lorem_ipsum": TextRule("max", "Lines with lorem ipsum, of those that end as a sentence does.", _count("c4_lorem_lines")),
@@ -158,27 +174,27 @@ RULES: dict[str, TextRule] = {
     "roots_many_words": TextRule("max", "The same.", _count("nonsymbol_words")),
     "roots_char_repetition": TextRule(
         "max", "Of all 10 characters in a row (3 in Chinese), the commonest sqrt(distinct).",
-        _share("repeated_char_grams", "char_grams"),
+        _Share("repeated_char_grams", "char_grams"),
     ),
     "roots_word_repetition": TextRule(
         "max", "Of all 5 words in a row (7 in Urdu), those that stand more than once.",
-        _share("repeated_word_grams", "word_grams"),
+        _Share("repeated_word_grams", "word_grams"),
     ),
     "roots_special_chars": TextRule(
-        "max", "Characters that are neither letters nor marks, of all.", _share("special_chars", "chars")
+        "max", "Characters that are neither letters nor marks, of all.", _Share("special_chars", "chars")
     ),
-    "roots_stop_words": TextRule("min", "Stop words, of all words.", _share("stop_word_occurrences", "words")),
+    "roots_stop_words": TextRule("min", "Stop words, of all words.", _Share("stop_word_occurrences", "words")),
     "ccnet_short_doc": TextRule("min", "Characters.", _count("chars")),
     "paper_symbol_to_word": TextRule("max", "Signs # and ellipses for each word.", _symbols, derived=True),
     "paper_ellipsis": TextRule(
-        "max", "Lines that end in an ellipsis, of all.", _share("ellipsis_lines", "split_lines"), derived=True
+        "max", "Lines that end in an ellipsis, of all.", _Share("ellipsis_lines", "split_lines"), derived=True
     ),
     "paper_invisible": TextRule("max", "Invisible characters that cleaning took, of all.", _invisible, derived=True),
-    "paper_numbers": TextRule("max", "Digits, of all characters.", _share("digits", "chars"), derived=True),
-    "paper_dates": TextRule("max", "Dates in digits for each word.", _share("dates", "words"), derived=True),
+    "paper_numbers": TextRule("max", "Digits, of all characters.", _Share("digits", "chars"), derived=True),
+    "paper_dates": TextRule("max", "Dates in digits for each word.", _for_each("words", "dates"), derived=True),
     "paper_others": TextRule(
         "max", "Characters that are neither letters nor marks, of all: the paper's \"etc.\".",
-        _share("special_chars", "chars"), derived=True,
+        _Share("special_chars", "chars"), derived=True,
     ),
 }  # fmt: skip
 """Every rule in the order in which the first broken one is the reason."""

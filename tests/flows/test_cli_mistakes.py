@@ -50,7 +50,7 @@ def test_an_unknown_recipe_lists_those_that_there_are(mistake):
         ("ingest.part_rows=many", 'ingest.part_rows: Input should be a valid integer, unable to parse string as an integer, found "many"'),
         ("clean.max_word_chars=99999999999999999999", "--set clean.max_word_chars=99999999999999999999: 9999999999999999"),
         ('wanted.languages=["\\ud800"]', '--set wanted.languages=["\\ud800"]: found a lone surrogate; expected Unicode text'),
-        ("instructions.server=nothttp", "instructions.server: Value error, found 'nothttp'; expected `local`, or an address"),
+        ("instructions.server=nothttp", "instructions.server: found 'nothttp'; expected `local`, or an address"),
         ("text.rules=[1,[2]]", "rules are [1, [2]], expected names of rule sets such as gopher,c4"),
         ("ingest.max_record_bytes=9999999999", "ingest.max_record_bytes: Input should be less than or equal to 1073741824"),
         ("floors.lowest=1.5", "floors.lowest: Input should be less than or equal to 1, found 1.5"),
@@ -205,6 +205,16 @@ def test_a_model_with_another_digest_is_refused(mistake, tmp_path, monkeypatch):
     assert mistake(*run).startswith("lid.176.ftz is not in ")
     (tmp_path / "models" / "lid.176.ftz").write_bytes(b"another model")
     assert "lid.176.ftz has sha256" in mistake(*run)
+
+
+def test_an_empty_store_is_refused_and_does_not_mean_this_folder(polylm, monkeypatch, tmp_path):
+    code, _, said = polylm("status", "--store", "")
+    assert code == 2
+    assert "the path of a folder" in said
+    monkeypatch.setenv("POLYLM_STORE", "")
+    code, _, said = polylm("status")
+    assert (code, said) == (2, "polylm: POLYLM_STORE=: the path of a folder was expected, . for this one\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("workers", [-1, "two", 1.5])
