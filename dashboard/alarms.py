@@ -31,6 +31,11 @@ class Alarm:
     def stage(self) -> str:
         return self.artifact.partition("/")[0]
 
+    @property
+    def is_share(self) -> bool:
+        """Whether its numbers are shares, as all are but those of what is gone, where none is left of at least one."""
+        return self.value is not None and self.bound is not None and self.bound < 1
+
 
 @dataclass(frozen=True)
 class Evidence:

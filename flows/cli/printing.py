@@ -32,8 +32,14 @@ def as_values(report: "StageReport") -> dict[str, Any]:
 
 def run_line(run: "Run") -> str:
     name, state, by = (short(text, 100) for text in (run.id, run.state, run.started_by))
-    told = short(run.error.partition("\n")[0], 100)
+    told = short((run.error or _decided(run)).partition("\n")[0], 100)
     return f"{name:36} {state:17} {len(run.stages):>2} stages  {by:12}  {told}".rstrip()
+
+
+def _decided(run: "Run") -> str:
+    """Why somebody approved or refused what a run met, where that is how it ended."""
+    given = [alarm["decision"] for alarm in run.alarms if isinstance(alarm.get("decision"), dict)]
+    return str(given[-1].get("reason") or "") if given and run.state in ("approved", "refused") else ""
 
 
 def plan_line(report: "StageReport") -> str:

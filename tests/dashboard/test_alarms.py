@@ -58,6 +58,13 @@ def test_the_decision_and_its_reason_stand_beside_the_alarm(alarmed):
     assert "Refused: <bdi>look at web first</bdi>" in page
 
 
+def test_shares_are_told_as_shares_and_what_is_gone_without_numbers(alarmed):
+    page = alarmed(LOST).client.get("/run/20261127T120000000-alarmed").text
+    assert "66.0 % against a bound of 50.0 %" in page
+    gone = alarmed({**LOST, "rule": "no_survivors", "subject": "", "value": 0, "bound": 1})
+    assert "against a bound" not in gone.client.get("/run/20261127T120000000-alarmed").text
+
+
 def test_only_a_run_that_waits_says_that_it_does(alarmed):
     assert [one.decision for one in alarms_of(alarmed(LOST).run)] == ["waiting"]
     assert [one.decision for one in alarms_of(alarmed(LOST, state="alarm").run)] == [""]

@@ -10,6 +10,8 @@ import sys
 import pytest
 from samples import MODEL, ODD_TEXTS, call, command, environment, write_jsonl
 
+from polylm.tasks.store import read_json, write_json
+
 LINE = json.dumps({"text": "Some text that is long enough to be a document of its own."})
 
 
@@ -122,6 +124,19 @@ def test_a_field_of_a_recipe_says_what_it_means_and_what_it_may_be(polylm):
     assert "One of file, line, blank-line." in out
     code, _, err = polylm("recipe", "corpus", "cleen")
     assert (code, "no field 'cleen'" in err) == (2, True)
+
+
+def test_status_says_why_somebody_approved_or_refused(polylm, third_copy):
+    (path,) = (third_copy / "runs").glob("*.json")
+    record = read_json(path)
+    for state, reason in (("approved", "a test source"), ("refused", "look at it first")):
+        decision = {"approved": state == "approved", "reason": reason}
+        path.unlink()
+        write_json(
+            path, {**record, "state": state, "error": "", "alarms": [{"decision": decision}, {"decision": None}]}
+        )
+        _, out, _ = polylm("status", "--store", third_copy)
+        assert out.splitlines()[0].endswith(reason)
 
 
 def test_show_prints_rows_of_a_stage_and_of_an_artifact(polylm, third_store):
