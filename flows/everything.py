@@ -12,6 +12,7 @@ from polylm.flows.recipe_options import resolve
 from polylm.flows.recipes import Recipe
 from polylm.flows.stage_order import stages_in_order
 from polylm.flows.training import build_tokens, train_base, tune
+from polylm.tasks.run import File, adopt
 from polylm.tasks.session import Observer, Orchestrator, Session, session
 from polylm.tasks.settings import Settings
 
@@ -54,6 +55,9 @@ def start(
         # The words that make this run again, for whoever reads that something of it is damaged.
         here.record["options"] = [*_each("--source", sources), *_each("--set", changes)]
         here.record["started_by"] = started_by
+        if until is None:
+            for file in _adopted(recipe):
+                adopt(file)  # a model that is missing is said now, and not after hours
         before = previous_run(here)
         build_everything(recipe, watch or Watch())
         if until is not None and not here.reached:
@@ -63,6 +67,15 @@ def start(
             here.record["new"] = new
             here.observer.notice(describe_new(new))
     return here
+
+
+def _adopted(recipe: Recipe) -> list[File]:
+    """The files from outside that a whole run of the recipe reads."""
+    values = [recipe.language_model, recipe.score_model, recipe.score_labels]
+    values += [word_list.file for word_list in recipe.toxicity.lists]
+    values += [url_list.file for url_list in recipe.urls.lists]
+    values += [recipe.instruct_model] if recipe.flow == "everything" else []
+    return [value for value in values if value is not None]
 
 
 def _check_until(until: str | None, recipe: Recipe) -> None:

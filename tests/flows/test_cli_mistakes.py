@@ -6,7 +6,7 @@ import re
 import socket
 
 import pytest
-from samples import write_jsonl
+from samples import MODEL, write_jsonl
 
 from polylm.tasks.maintenance.lock import alone
 from polylm.tasks.store import Store
@@ -205,6 +205,16 @@ def test_a_model_with_another_digest_is_refused(mistake, tmp_path, monkeypatch):
     assert mistake(*run).startswith("lid.176.ftz is not in ")
     (tmp_path / "models" / "lid.176.ftz").write_bytes(b"another model")
     assert "lid.176.ftz has sha256" in mistake(*run)
+    assert not list(tmp_path.glob("store/parts/*/*")), "it was to be said before any work"
+
+
+def test_the_model_of_the_last_stages_is_missed_at_the_start(mistake, tmp_path, monkeypatch):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / MODEL.name).symlink_to(MODEL)
+    monkeypatch.setenv("POLYLM_MODELS", str(tmp_path / "models"))
+    said = mistake("run", "sample", "--store", "store", "--workers", 0, "--no-prefect")
+    assert said.startswith("SmolLM2-135M-Instruct.Q4_1.gguf is not in ")
+    assert not list(tmp_path.glob("store/parts/*/*"))
 
 
 def test_an_empty_store_is_refused_and_does_not_mean_this_folder(polylm, monkeypatch, tmp_path):
