@@ -50,13 +50,16 @@ class Guard:
             return _refuse(HTTPStatus.METHOD_NOT_ALLOWED, "The dashboard only reads: GET and HEAD.")
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_ADDRESS_BYTES:
             return _refuse(HTTPStatus.REQUEST_URI_TOO_LONG, f"Addresses have at most {MAX_ADDRESS_BYTES:,} bytes.")
-        if not self._is_allowed([value for name, value in scope["headers"] if name == b"host"]):
+        if host_name(scope) not in self._hosts:
             return _refuse(HTTPStatus.BAD_REQUEST, "This host name is not one of the dashboard's.")
         return None
 
-    def _is_allowed(self, hosts: list[bytes]) -> bool:
-        found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
-        return found is not None and found[1].decode() in self._hosts
+
+def host_name(scope: Scope) -> str:
+    """The name in a request's Host header, without its port; "" where there is none, several, or something else."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    found = _HOST.fullmatch(hosts[0].lower()) if len(hosts) == 1 else None
+    return found[1].decode() if found else ""
 
 
 def _refuse(status: HTTPStatus, message: str) -> PlainTextResponse:

@@ -162,9 +162,11 @@ def serve(port: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    from polylm.flows.prefect_guard import LocalOnly
+
     _begin_as_writer()
     _make_database()
-    app = create_app(final=True)
+    app = LocalOnly(create_app(final=True), port)
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
 
 

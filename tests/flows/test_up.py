@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from samples import half_written, is_alive, wait_until, write_jsonl
 from upped import few_records
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from polylm.flows.up import _deploy
 from polylm.tasks.settings import Settings
@@ -72,6 +74,33 @@ def test_a_run_of_data_stages_is_refused_without_a_source(up, begun):
             up.start("corpus", **more)
         assert refused.value.code == 409
         assert "source" in refused.value.read().decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://pages.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:8888"},
+        {"Host": "rebound.example"},
+        {"Host": "rebound.example", "Origin": "http://rebound.example"},
+    ],
+)
+def test_a_web_page_elsewhere_can_neither_read_nor_start_runs(up, headers):
+    """A flow run may name a command for the worker, so this is the machine's door."""
+    address = f"http://127.0.0.1:{up.port}/api/deployments/filter"
+    asked = {**headers, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    assert httpx.options(address, headers=asked).status_code == 403
+    assert httpx.post(address, headers=headers, json={}).status_code == 403
+    assert httpx.post(address, headers=headers, content=b"{}").status_code == 403, "no type: browsers do not ask before"
+    with (
+        pytest.raises(InvalidStatus, match="HTTP 40[03]"),
+        connect(f"ws://127.0.0.1:{up.port}/api/events/out", additional_headers=headers),
+    ):
+        pass
+    for name in ("127.0.0.1", "localhost"):
+        own = {"Origin": f"http://{name}:{up.port}"}
+        assert httpx.post(address, headers=own, json={}).status_code == 200
 
 
 def test_there_is_a_deployment_for_every_way_to_run(up):
