@@ -7,11 +7,10 @@ A perplexity compares only with those of the same model: `model.json` names it, 
 """
 
 import errno
-import io
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -87,8 +86,8 @@ def train_quality_models(corpus: Corpus, params: QualityModelParams, work: Works
     """Train a language's pieces and 5-gram models as cc_net does, one pair a fold; none where a fold has too little text.
 
     The record's metrics say how much text there was, which model it is, and why there is none. The same bytes every time: one
-    thread, no sampling. Memory: one part; SentencePiece 12 to 30 bytes a byte of `max_pieces_bytes` (de, zh); lmplz sorts in `memory`,
-    and build_binary holds the model (5 to 12 bytes a byte of text).
+    thread, no sampling. Memory: one part; in programs of their own SentencePiece takes 12 to 30 bytes a byte of `max_pieces_bytes`
+    (de, zh), lmplz sorts in `memory`, and build_binary holds the model (5 to 12 bytes a byte of text).
     """
     with spill_folder(work.scratch) as folder:
         folds = [Sample(folder / name, params.max_reference_bytes) for name in FOLDS]
@@ -213,39 +212,29 @@ def _train(text: Path, stem: Path, params: QualityModelParams) -> int:
 
 
 def _train_pieces(text: Path, params: QualityModelParams) -> bytes:
-    """A SentencePiece model as a file's bytes; the trainer is given no path, because it would write it into the model."""
-    import sentencepiece  # only this needs it: scoring reads the model's tables
-
-    model = io.BytesIO()
-    try:
-        sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=_lines(text, params.max_pieces_bytes),
-            model_writer=model,
-            model_type="unigram",
-            vocab_size=params.pieces,
-            hard_vocab_limit=False,
-            character_coverage=params.coverage,
-            max_sentence_length=1 << 30,  # by default it skips what is over 4,192 bytes; cc_net's openings are shorter
-            num_threads=1,
-            minloglevel=2,
-        )
-    except RuntimeError as error:
-        if "required_chars" not in str(error):
-            raise
+    """A SentencePiece model of the first lines of a text, as a file's bytes."""
+    options = {
+        "model_type": "unigram",
+        "vocab_size": params.pieces,
+        "hard_vocab_limit": False,
+        "character_coverage": params.coverage,
+        "max_sentence_length": 1 << 30,  # by default it skips what is over 4,192 bytes; cc_net's openings are shorter
+        "num_threads": 1,
+        "minloglevel": 2,
+    }
+    program = Path(__file__).with_name("sentencepiece_training.py")
+    command = [sys.executable, "-P", str(program), str(text), str(params.max_pieces_bytes)]
+    done = subprocess.run([*command, json.dumps(options)], capture_output=True)
+    if b"required_chars" in done.stderr:
         raise ValueError(
             f"{params.pieces} pieces are fewer than the characters that must have one: raise quality_models.pieces, "
             f"or lower quality_models.coverage ({params.coverage})"
-        ) from error
-    return model.getvalue()
-
-
-def _lines(text: Path, max_bytes: int) -> Iterator[str]:
-    """The first lines, and of these one at least."""
-    left = max_bytes
-    with text.open("rb") as file:
-        while left > 0 and (line := file.readline()):
-            yield line.decode().removesuffix("\n")
-            left -= len(line)
+        )
+    if done.returncode:
+        raise RuntimeError(
+            f"{program.name} exited with {done.returncode}: {done.stderr.decode(errors='replace')[-500:]}"
+        )
+    return done.stdout
 
 
 def _spaced(cut: unigram_pieces.Cut) -> bytes:
