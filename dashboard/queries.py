@@ -20,7 +20,7 @@ from polylm.tasks import keys
 from polylm.tasks.maintenance import seal
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.settings import Settings
-from polylm.tasks.store import Artifact, Record, StoreError, read_columns
+from polylm.tasks.store import Artifact, Record, StoreError, read_columns, read_record
 
 Told = TypeVar("Told", bound=BaseModel)
 _VALUES = 2_000  # results that are held
@@ -125,6 +125,7 @@ class Queries:
         self._known(of, columns or ())
         path = self.reader.part_paths(manifest)[index]
         with reading(path):
+            read_record(path)  # whether it is this part
             return read_columns(path, list(columns) if columns else None)
 
     def check_part(self, of: Entry | str, index: int) -> None:

@@ -149,7 +149,7 @@ class Store:
         path = self.path(shape, stage, key)
         try:
             if shape.startswith("folder"):
-                sealed = Record(**seal.open_json((path / MANIFEST).read_bytes()))
+                sealed = _of(Record(**seal.open_json((path / MANIFEST).read_bytes())), stage, key)
                 return sealed if all((path / name).exists() for name in sealed.columns) else None
             record = read_record(path)
             whole = all(self.part_path(stage, entry["key"]).exists() for entry in record.parts)
@@ -311,8 +311,15 @@ def _open_lock(folder: Path) -> IO[str]:
 
 
 def read_record(path: Path) -> Record:
-    """A part's record, from its footer; ValueError where that is not what was written."""
-    return Record(**json.loads(_metadata(path)[RECORD]))
+    """A part's record, from its footer; ValueError where that is not what was written, or is of another part."""
+    return _of(Record(**json.loads(_metadata(path)[RECORD])), path.parents[1].name, path.stem)
+
+
+def _of(record: Record, stage: str, key: str) -> Record:
+    """A record, where it is the one of a stage's job: a restore or copy that went wrong puts whole files in others' places."""
+    if (record.stage, record.key) != (stage, key.partition(".")[0]):
+        raise ValueError(f"it holds the part {record.key[:16]} of {record.stage}")
+    return record
 
 
 def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:

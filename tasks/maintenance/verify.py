@@ -119,8 +119,6 @@ def _part_problem(path: Path) -> str | None:
     try:
         seal.check_part(path)
         record = read_record(path)
-        if f"{record.key}.parquet" != path.name and not path.name.startswith(f"{record.key}."):
-            return f"holds the part {record.key[:16]}"
         if set(read_columns(path).schema.names) != set(record.columns):
             return "has other columns than its record"
     except StoreError:

@@ -94,7 +94,7 @@ def test_a_web_page_elsewhere_can_neither_read_nor_start_runs(up, headers):
     assert httpx.post(address, headers=headers, json={}).status_code == 403
     assert httpx.post(address, headers=headers, content=b"{}").status_code == 403, "no type: browsers do not ask before"
     with (
-        pytest.raises(InvalidStatus, match="HTTP 40[03]"),
+        pytest.raises(InvalidStatus, match=r"HTTP 40[03]"),
         connect(f"ws://127.0.0.1:{up.port}/api/events/out", additional_headers=headers),
     ):
         pass

@@ -55,6 +55,18 @@ def test_a_part_is_read_back_with_its_record_in_its_footer(store):
     assert store.record("table", "stage", KEY) == read_record(path) == committed
 
 
+@pytest.mark.parametrize(("stage", "key"), [("stage", "cd" * 16), ("other", KEY)])
+def test_the_part_of_another_job_is_damage_however_whole_it_is(store, stage, key):
+    """As a restore or a copy that went wrong leaves it: every seal is right."""
+    rows = table("one")
+    store.commit_table(rows, record(rows))
+    wrong = store.part_path(stage, key)
+    wrong.parent.mkdir(parents=True)
+    wrong.write_bytes(store.part_path("stage", KEY).read_bytes())
+    with pytest.raises(StoreError, match=rf"{wrong} is damaged \(it holds the part {KEY[:16]} of stage\): delete it"):
+        store.record("table", stage, key)
+
+
 def test_what_is_not_there_has_no_record(store):
     assert store.record("table", "stage", KEY) is None
     assert store.record("folder", "stage", KEY) is None
