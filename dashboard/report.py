@@ -18,7 +18,8 @@ from polylm.dashboard.view import RUN_PAGES, url, words
 from polylm.tasks.maintenance.run_records import Run
 from polylm.tasks.settings import Settings
 
-STAGES = ("label_clusters", "train_tokenizer", "plan_curriculum")  # that have pages of their own, besides the gates
+# That have pages of their own, besides the gates.
+STAGES = ("identify_language", "fit_thresholds", "label_clusters", "train_tokenizer", "plan_curriculum")
 PATIENCE_SECONDS = 120.0  # for what a page makes in the background
 LANGUAGES = 18  # of a gate whose thresholds differ by language: those with most documents
 _UP = '<p class="up"><a href="#contents">↑ Contents</a></p>'

@@ -64,11 +64,17 @@ def whats_new(here: Session, before: Run | None) -> dict[str, Any] | None:
 
 def describe_new(new: dict[str, Any]) -> str:
     """One line: what is new since which run."""
-    sources = [f"{e['documents']:,} documents of {name} in {e['parts']} parts" for name, e in new["sources"].items()]
-    gone = [f"{new['parts_gone']} parts are gone"] if new["parts_gone"] else []
+    sources = [
+        f"{e['documents']:,} documents of {name} in {_counted(e['parts'])}" for name, e in new["sources"].items()
+    ]
+    gone = [f"{_counted(new['parts_gone'])} gone"] if new["parts_gone"] else []
     kept = [f"{new['kept_more']:+,} kept"] if new["kept_more"] else []
     recut = ["all documents in new parts, because params of ingest changed"] if new["recut"] else []
     return f"new since {new['since']}: {', '.join([*recut, *sources, *gone, *kept]) or 'nothing'}"
+
+
+def _counted(parts: int) -> str:
+    return f"{parts:,} {'part' if parts == 1 else 'parts'}"
 
 
 def _kept_more(here: Session, before: Run) -> int | None:

@@ -270,7 +270,10 @@ def _locate(here: Session, raw: Artifact, doc: str) -> tuple[int, int]:
         ids = read_columns(here.store.part_path("ingest", str(part.key)), ["id"])["id"].to_pylist()
         if doc in ids:
             return index, ids.index(doc)
-    raise ValueError(f"no document {doc!r}: give an id, or SOURCE.PART.ROW with SOURCE one of {', '.join(sources)}")
+    raise ValueError(
+        f"no document {doc!r} in the run {here.record['replays']}: give an id, or SOURCE.PART.ROW with SOURCE one of "
+        f"{', '.join(sources)}; --run names another run, as `polylm status` lists them"
+    )
 
 
 def _extent(raw: Artifact, source: str) -> str:

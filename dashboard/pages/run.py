@@ -89,6 +89,9 @@ def _values(here: Queries, run: Run, by: Unit) -> dict[str, Any]:
         "funnel": funnel,
         "funnel_chart": _funnel_chart(run, funnel, by) if funnel and funnel.gates else None,
         "reasons_chart": _reasons_chart(run, funnel, by) if funnel and funnel.gates else None,
+        "more_reasons": max(0, sum(len(funnel.reasons(gate, unit=by)) for gate in funnel.gates) - SHOWN_BARS)
+        if funnel
+        else 0,
         "lineage": charts.lineage(*_graph(here, run, told), title="What was made from what"),
         "lines": lines,
         "cost_chart": _cost_chart(lines),

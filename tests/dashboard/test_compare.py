@@ -100,7 +100,7 @@ def test_documents_are_counted_by_language_and_gate(page):
 
 
 def test_flipped_documents_of_the_same_files_are_found_by_their_place(page):
-    assert "2 that the first kept are rejected in the second; 1 that it rejected are kept; of 34" in page
+    assert "2 that the first kept are rejected in the second; 1 that it rejected is kept; of 34" in page
     assert flipped(page) == [("lost", "web.1.1"), ("gained", "web.2.0"), ("lost", "web.3.3")]
 
 

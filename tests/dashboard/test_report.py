@@ -102,7 +102,16 @@ def test_names_of_others_are_text(made_report):
 
 def test_it_holds_the_pages_of_the_run(made_report):
     contents = re.findall(r'<a href="#page-\d+">([^<]*)</a>', made_report.partition("</p>")[0])
-    assert contents == ["Run", "drop empty", "filter text", "train tokenizer", "Training", "Instructions", "Evaluation"]
+    assert contents == [
+        "Run",
+        "identify language",
+        "drop empty",
+        "filter text",
+        "train tokenizer",
+        "Training",
+        "Instructions",
+        "Evaluation",
+    ]
 
 
 def test_it_holds_the_same_numbers_as_the_pages(report, here, run, client):

@@ -255,9 +255,13 @@ def test_what_is_not_in_the_store_is_named(mistake, tmp_path, words, said):
     [
         ("sample.99.0", "no document sample.99.0: sample has parts 0 to "),
         ("sample.0.999", "no document sample.0.999: sample has parts 0 to "),
-        ("nobody", "no document 'nobody': give an id, or SOURCE.PART.ROW with SOURCE one of sample"),
-        ("other.0.0", "no document 'other.0.0': give an id, or SOURCE.PART.ROW with SOURCE one of sample"),
+        ("nobody", "no document 'nobody' in the run RUN: give an id, or SOURCE.PART.ROW with SOURCE one of sample"),
+        (
+            "other.0.0",
+            "no document 'other.0.0' in the run RUN: give an id, or SOURCE.PART.ROW with SOURCE one of sample",
+        ),
     ],
 )
 def test_an_unknown_document_says_what_there_is(mistake, third_store, doc, said):
-    assert mistake("why", doc, "--store", third_store).startswith(said)
+    (run,) = (third_store / "runs").glob("*.json")
+    assert mistake("why", doc, "--store", third_store).startswith(said.replace("RUN", run.stem))
