@@ -110,6 +110,10 @@ class CorpusRequest(RunRequest):
     )
 
 
+# A letter or digit, and no control character but tabs and ends of lines.
+_WORDS = r"^(?=[\s\S]*[^\W_])[^\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]*$"
+
+
 class Approval(RunInput):
     """What a person answers to an alarm."""
 
@@ -118,7 +122,7 @@ class Approval(RunInput):
         min_length=3,
         max_length=2_000,
         description="Why, in words. It is kept in the run's record and in the artifact's manifest.",
-        json_schema_extra=expected(r"[^\W_]", "a reason, in words"),
+        json_schema_extra=expected(_WORDS, "a reason, in words"),
     )
     later_gates: bool = Field(
         True,
@@ -129,7 +133,7 @@ class Approval(RunInput):
     @field_validator("reason")
     @classmethod
     def _in_words(cls, reason: str) -> str:
-        if not any(map(str.isalnum, reason)):
+        if not re.search(_WORDS, reason):
             raise ValueError("expected a reason, in words")
         return reason.strip()
 

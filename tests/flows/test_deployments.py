@@ -106,7 +106,7 @@ def test_the_form_asks_for_a_source_where_the_recipe_needs_one(recipe):
     assert not is_taken(CorpusRequest)
 
 
-@pytest.mark.parametrize("reason", ["", "...", "\u200b\u200b\u200b"])
+@pytest.mark.parametrize("reason", ["", "...", "\u200b\u200b\u200b", "\0\0\0a", "a test\x1b[2J"])
 def test_an_approval_needs_a_reason_in_words(reason):
     assert not is_taken(Approval, approve=True, reason=reason)
     with pytest.raises(ValidationError, match="reason"):
