@@ -95,7 +95,7 @@ def explain(settings: Settings, doc: str, run_id: str | None) -> dict[str, Any]:
             "run": here.record["replays"],
             "address": keys.address(int(raw.parts[index].number or 0) + row, list(raw.sources)),
             "verdict": f"rejected by {first.gate}: {first.rule}" if first else _kept(len(jobs), len(here.gates)),
-            "document": _about(here, index, row),
+            "document": _about(here, index, row) | (_kept_instead(here, raw, index, row) if first else {}),
             "rules": [asdict(answer) for answer in answers],
         }
 
@@ -107,6 +107,9 @@ def _kept(judged: int, gates: int) -> str:
 def where_to_look(here: Session) -> dict[str, str]:
     """What a run ends with: where its results are, one sentence that the model wrote, and what to try next."""
     lines = {"run": str(here.record["id"]), "store": str(here.store.root)}
+    if kept := kept_by_language(here):
+        read = next(report.rows for report in here.reports if report.stage == "ingest")
+        lines["kept"] = f"{sum(row['documents'] for row in kept):,} of {read:,} documents"
     if (artifact := here.artifacts.get("export")) and artifact.built:
         lines["exported model"] = str(here.store.folder_path("export", str(artifact.parts[0].key)))
     if (artifact := here.artifacts.get("report_evaluation")) and artifact.built:
@@ -293,6 +296,16 @@ def _about(here: Session, index: int, row: int) -> dict[str, Any]:
         table = read_columns(here.store.part_path(stage, str(artifact.parts[index].key)))
         found |= {key: value for key, value in table.slice(row, 1).to_pylist()[0].items() if value is not None}
     return {"text": found.pop("text", None), **found}
+
+
+def _kept_instead(here: Session, raw: Artifact, index: int, row: int) -> dict[str, Any]:
+    """The duplicate that is kept in a document's place, where there is one."""
+    keepers = here.artifacts.get("choose_keepers")
+    if keepers is None or not keepers.built:
+        return {}
+    told = read_columns(here.store.part_path(keepers.stage, str(keepers.parts[0].key)))
+    own = told.filter(pc.equal(told["doc"], int(raw.parts[index].number or 0) + row))["keeper"].to_pylist()
+    return {"duplicate_of": keys.address(own[0], list(raw.sources))} if own else {}
 
 
 def _bad_records(store: Store, count: int) -> list[dict[str, Any]]:

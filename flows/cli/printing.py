@@ -42,9 +42,10 @@ def _decided(run: "Run") -> str:
     return str(given[-1].get("reason") or "") if given and run.state in ("approved", "refused") else ""
 
 
-def plan_line(report: "StageReport") -> str:
+def plan_line(report: "StageReport", bound: str) -> str:
+    """A stage of a plan; `bound` is said of counts that are not exact."""
     todo = len(report.built)
-    count = f"{'' if report.exact else 'at most '}{todo} to build" if todo else "re-used"
+    count = f"{'' if report.exact else f'{bound} '}{todo} to build" if todo else "re-used"
     names = ", ".join(report.built[:6]) + (", ..." if todo > 6 else "")
     return f"{report.stage:24} {report.jobs:6} jobs  {count:20} {names}".rstrip()
 

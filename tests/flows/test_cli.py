@@ -4,11 +4,12 @@ import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 
 import pytest
-from samples import MODEL, ODD_TEXTS, call, command, environment, write_jsonl
+from samples import MODEL, ODD_TEXTS, call, command, environment, third_options, write_jsonl
 
 from polylm.tasks.store import read_json, write_json
 
@@ -124,6 +125,19 @@ def test_a_field_of_a_recipe_says_what_it_means_and_what_it_may_be(polylm):
     assert "One of file, line, blank-line." in out
     code, _, err = polylm("recipe", "corpus", "cleen")
     assert (code, "no field 'cleen'" in err) == (2, True)
+
+
+def test_a_plan_claims_no_bound_where_files_are_not_read_yet(polylm, third, third_copy, tmp_path):
+    """A file may become any number of parts."""
+    options = [word for word in third_options(third) if word]
+    _, out, _ = polylm("plan", "sample", *options, "--store", tmp_path / "new", "--until", "drop_empty")
+    assert re.fullmatch(
+        r"about \d+ jobs to build: a file that is not read yet counts as one part, .*", out.splitlines()[-1]
+    )
+    assert "at most" not in out
+    moved = ("--set", "text.thresholds.de.dup_line_frac=0.2")
+    _, out, _ = polylm("plan", "sample", *options, *moved, "--store", third_copy)
+    assert "about" not in out
 
 
 def test_status_says_why_somebody_approved_or_refused(polylm, third_copy):

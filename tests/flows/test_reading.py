@@ -187,3 +187,18 @@ def test_a_source_without_documents_is_told_apart_from_a_wrong_address(tmp_path,
         explain(settings, "b.0.0", None)
     with pytest.raises(ValueError, match="x has parts 0 to 0, the last with 1 documents"):
         explain(settings, "x.0.7", None)
+
+
+def test_a_duplicate_is_told_with_the_document_that_is_kept_in_its_place(tmp_path, lines):
+    records = [json.loads(line) for line in lines]
+    longer = [{**one, "id": f"{one['id']}-longer", "text": f"{one['text']}\n{one['text'][:60]}."} for one in records]
+    file = tmp_path / "x.jsonl"
+    file.write_text("".join(json.dumps(one) + "\n" for one in [*records, *longer]))
+    run(tmp_path / "store", file)
+    told = [explain(Settings(store=tmp_path / "store"), f"x.0.{row}", None) for row in range(26)]
+    duplicates = [one for one in told if one["verdict"] == "rejected by drop_duplicates: duplicate"]
+    assert duplicates
+    for one in duplicates:
+        keeper = told[int(one["document"]["duplicate_of"].rpartition(".")[2])]
+        assert keeper["verdict"] == "kept"
+        assert "duplicate_of" not in keeper["document"]
