@@ -60,9 +60,9 @@ class QualityModelParams(ReferenceParams):
         source="CCNet",
     )
     max_pieces_bytes: int = Field(
-        4_000_000,
+        2_000_000,
         ge=1,
-        description="Of a fold, to learn the pieces from: SentencePiece takes 12 to 30 times as much memory.",
+        description="Of a fold, to learn the pieces from: SentencePiece takes 12 to 30 times as much memory, of near-copies 60.",
         unit="bytes",
         source="ours",
     )
