@@ -7,6 +7,7 @@ one (`PREFECT_HOME`), so a server that is started later shows the run.
 import asyncio
 import contextlib
 import fcntl
+import http.client
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,6 +86,21 @@ def server_named() -> bool:
     from prefect.settings import get_current_settings  # 1.5 s
 
     return bool(get_current_settings().api.url)
+
+
+def check_named_server() -> None:
+    """ValueError where the server that Prefect's settings name is not there: Prefect would say so in a hundred lines."""
+    from prefect.settings import get_current_settings  # 1.5 s
+
+    url = get_current_settings().api.url
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=AWAY_SECONDS).close()
+    except urllib.error.HTTPError:
+        pass  # it answers; a server that wants a login says so here
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise ValueError(
+            f"the Prefect server {url} does not answer ({error}): start it or mend PREFECT_API_URL; --no-prefect runs without one"
+        ) from error
 
 
 def prefect_home() -> Path:

@@ -171,6 +171,10 @@ def export_to(settings: Settings, what: str, folder: Path) -> str:
     """Write the corpus (kept documents as Parquet), the tokenizer or the model of the latest run that has one to a new folder."""
     if folder.exists() and (not folder.is_dir() or any(path.name != UNFINISHED for path in folder.iterdir())):
         raise StoreError(f"{folder} is not an empty folder: give a new one")
+    if folder.resolve().is_relative_to(settings.store.resolve()):
+        raise StoreError(
+            f"{folder} is in the store {settings.store}, which has its own files only: give a folder elsewhere"
+        )
     if (stage := {"corpus": "select", "tokenizer": "train_tokenizer", "model": "export"}.get(what)) is None:
         raise StoreError(f"export {what}: expected corpus, tokenizer or model")
     made = [run.id for run in runs_of(settings.store) if run.artifact(stage)]

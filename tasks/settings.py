@@ -16,6 +16,8 @@ def cache_folder() -> Path:
 def _named(path: str | Path) -> str | Path:
     if path == "":
         raise ValueError("the path of a folder was expected, . for this one")
+    if not str(path).isascii() and str(path) != str(path).encode("utf-8", "replace").decode():
+        raise ValueError("a path whose name is UTF-8 was expected")  # it is written into records
     return path
 
 

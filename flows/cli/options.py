@@ -74,4 +74,4 @@ def settings_of(store: Path | None, workers: int | None = None) -> "Settings":
             f"POLYLM_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg'].removeprefix('Value error, ')}"
             for one in error.errors()
         ]
-        raise ValueError("; ".join(told)) from error
+        raise ValueError("; ".join(told).encode("utf-8", "backslashreplace").decode()) from error

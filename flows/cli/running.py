@@ -191,9 +191,10 @@ def _run_in_prefect(
 @contextlib.contextmanager
 def _server(log: Path) -> Iterator[None]:
     """The server that Prefect's settings name; else one of our own, which goes when the run does."""
-    from polylm.flows.prefect_server import prefect_server, server_named, without_heartbeats
+    from polylm.flows.prefect_server import check_named_server, prefect_server, server_named, without_heartbeats
 
     if server_named():
+        check_named_server()
         yield
         return
     with prefect_server(log, meanwhile=lambda: import_module("polylm.flows.deployed")), without_heartbeats():

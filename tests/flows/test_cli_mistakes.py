@@ -4,9 +4,10 @@ import gzip
 import json
 import re
 import socket
+import subprocess
 
 import pytest
-from samples import MODEL, write_jsonl
+from samples import MODEL, command, environment, write_jsonl
 
 from polylm.tasks.maintenance.lock import alone
 from polylm.tasks.store import Store
@@ -195,6 +196,31 @@ def test_a_second_up_over_the_same_database_is_refused(mistake, tmp_path, monkey
 def test_a_database_that_is_no_postgres_is_refused(mistake, tmp_path):
     said = mistake("up", "--port", 18_741, "--postgres", "mysql://x", "--store", tmp_path)
     assert said == "--postgres mysql://x: expected postgresql://USER:PASSWORD@HOST/DATABASE"
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/api", "nonsense"])
+def test_a_server_that_is_named_and_not_there_is_told_in_a_line(tmp_path, address):
+    """In a process of its own: Prefect reads its settings once."""
+    (tmp_path / "a.jsonl").write_text(LINE)
+    words = command("run", "corpus", "--source", f"a={tmp_path}/a.jsonl", "--store", tmp_path / "store", "--workers", 0)
+    variables = environment(PREFECT_API_URL=address, PREFECT_HOME=tmp_path / "prefect")
+    done = subprocess.run(words, env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"polylm: the Prefect server {address} does not answer (")
+    assert said.endswith("): start it or mend PREFECT_API_URL; --no-prefect runs without one")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_store_whose_path_is_not_utf8_is_refused_at_once(mistake, tmp_path):
+    assert "a path whose name is UTF-8 was expected" in mistake("status", "--store", f"{tmp_path}/\udcff")
+
+
+def test_nothing_is_exported_into_the_store(mistake, third_copy):
+    before = sorted(third_copy.rglob("*"))
+    said = mistake("export", "corpus", third_copy / "parts" / "mine", "--store", third_copy)
+    assert f"is in the store {third_copy}, which has its own files only" in said
+    assert sorted(third_copy.rglob("*")) == before
 
 
 def test_a_model_with_another_digest_is_refused(mistake, tmp_path, monkeypatch):
