@@ -74,7 +74,8 @@ def run_before(runs: Runs, run: Run) -> Run | None:
     A completed one: one that was stopped has judged less, and would differ in all that it did not come to. `runs` are the
     newest first.
     """
-    since, last = str(run.new.get("since") or ""), None
+    told, last = str(run.new.get("since") or ""), None
+    since = told if runs.has(told) else ""
     for one in runs.of(run.name).older(run.id):
         if last and one.id < since:
             break

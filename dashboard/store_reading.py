@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, overload
 
@@ -74,8 +75,10 @@ class Manifest:
 class Runs(Sequence[Run]):
     """The runs of a store, the newest first. A record is parsed when it is looked at: a store may hold thousands."""
 
-    def __init__(self, paths: Sequence[Path], read: Callable[[Path], Run]) -> None:
+    def __init__(self, paths: Mapping[str, Path], read: Callable[[Path], Run]) -> None:
+        """`paths`: of the records by the runs' ids."""
         self._paths, self._read = paths, read
+        self._of: dict[str, Runs] = {}
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -86,21 +89,26 @@ class Runs(Sequence[Run]):
     def __getitem__(self, index: slice) -> "Runs": ...
     def __getitem__(self, index: int | slice) -> "Run | Runs":
         if isinstance(index, slice):
-            return Runs(self._paths[index], self._read)
-        return self._read(self._paths[index])
+            return Runs(dict(islice(self._paths.items(), *index.indices(len(self)))), self._read)
+        return self._read(next(islice(self._paths.values(), range(len(self))[index], None)))
 
-    @property
-    def ids(self) -> list[str]:
-        """Their ids, without parsing a record."""
-        return [id_of(path) for path in self._paths]
+    def __iter__(self) -> Iterator[Run]:
+        return map(self._read, self._paths.values())
+
+    def has(self, run_id: str) -> bool:
+        """Whether there is a run of that id; no record is parsed."""
+        return run_id in self._paths
 
     def older(self, run_id: str) -> "Runs":
         """Those that began before a run."""
-        return Runs([path for path in self._paths if id_of(path) < run_id], self._read)
+        return Runs({own: path for own, path in self._paths.items() if own < run_id}, self._read)
 
     def of(self, recipe: str) -> "Runs":
         """Those of a recipe, which a run's id tells too."""
-        return Runs([path for path in self._paths if id_of(path).partition("-")[2] == recipe], self._read)
+        if recipe not in self._of:
+            own = {run_id: path for run_id, path in self._paths.items() if run_id.partition("-")[2] == recipe}
+            self._of[recipe] = Runs(own, self._read)
+        return self._of[recipe]
 
 
 class StoreReader:
@@ -113,7 +121,7 @@ class StoreReader:
 
     def runs(self) -> Runs:
         """All runs, the newest first."""
-        return Runs(run_paths(self.store.root)[::-1], self._run)
+        return Runs({id_of(path): path for path in reversed(run_paths(self.store.root))}, self._run)
 
     def run(self, run_id: str) -> Run:
         """A run by its id; Missing where the store has none of that name."""

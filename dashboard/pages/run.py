@@ -124,7 +124,7 @@ def _new(here: Queries, run: Run) -> New | None:
         for name, one in (sources.items() if isinstance(sources, Mapping) else ())
         if isinstance(one, Mapping)
     ]
-    href = url("run", since) if since in here.runs().ids else ""
+    href = url("run", since) if here.runs().has(since) else ""
     gone, more = _whole(told.get("parts_gone")) or 0, _whole(told.get("kept_more"))
     return New(since, href, known, gone, more, bool(told.get("recut")))
 

@@ -14,7 +14,7 @@ from polylm.dashboard.funnel import funnel_of, gates_of
 from polylm.dashboard.gates import gate_jobs
 from polylm.dashboard.store_reading import Runs, StoreReader
 from polylm.tasks import keys
-from polylm.tasks.maintenance.run_records import read_run, run_paths
+from polylm.tasks.maintenance.run_records import read_run, run_id, run_paths
 from polylm.tasks.store import StoreError, read_columns, read_json, write_json
 from polylm.tasks.why import why
 
@@ -188,12 +188,19 @@ def test_of_thousands_of_records_those_that_are_looked_at_are_parsed(third_copy)
         name = "sample" if number in (0, 500) else "other"
         (path.parent / f"2025{number:04d}T000000000-{name}.json").write_text(path.read_text())
     parsed = []
-    runs = Runs(run_paths(third_copy)[::-1], lambda path: parsed.append(path) or read_run(path))
-    assert (len(runs), len(runs.ids), parsed) == (1_001, 1_001, [])
+    paths = {run_id(path): path for path in reversed(run_paths(third_copy))}
+    runs = Runs(paths, lambda path: parsed.append(path) or read_run(path))
+    assert (len(runs), runs.has("20250500T000000000-sample"), runs.has("x"), parsed) == (1_001, True, False, [])
     newest = runs[0]
+    assert (newest.id, runs[-1].id, [run.id for run in runs[1:3]]) == (
+        path.stem,
+        *sorted(paths)[:1],
+        sorted(paths)[-2:-4:-1],
+    )
+    parsed.clear()
     assert run_before(runs, newest).id == "20250500T000000000-sample"
     assert len(list(runs.older("20250010")[:100])) == 10
-    assert len(parsed) == 1 + 1 + 10
+    assert len(parsed) == 1 + 10
 
 
 def test_damaged_files_are_named_and_hide_nothing_else(third_copy):
