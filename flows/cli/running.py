@@ -167,6 +167,7 @@ def _run_in_prefect(
 ) -> "Session":
     from polylm.flows.progress import shown
     from polylm.flows.recipe_options import resolve
+    from polylm.tasks.maintenance.signals import end_if_told
     from polylm.tasks.store import Store
 
     resolve(name, request["sources"], request["changes"], settings)  # a mistake is told before a server starts
@@ -184,6 +185,7 @@ def _run_in_prefect(
                 "workers": settings.workers,
             }
         )
+        end_if_told()  # what comes up in the imports above may be lost there, and a session only heeds what comes after
         with shown() as observer:
             return run_here(form, observer, _watch(form.on_alarm or None))
 

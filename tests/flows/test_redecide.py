@@ -13,6 +13,7 @@ from polylm.flows.everything import start
 from polylm.flows.reading import kept_by_language
 from polylm.tasks.corpus.language import LANGUAGES
 from polylm.tasks.corpus.rule_sets import DEFAULT, SETS, rule_set
+from polylm.tasks.corpus.text_rules import RULES
 from polylm.tasks.settings import Settings
 from polylm.tasks.stage import all_stages
 from polylm.tasks.store import read_columns
@@ -43,7 +44,7 @@ def random_changes(seed):
 def _threshold(draw):
     language = draw.choice(LANGUAGES)
     rule, value = draw.choice(sorted((k, v) for k, v in rule_set(DEFAULT, language).thresholds.items() if v))
-    moved = draw.choice([None, *(round(value * draw.uniform(0.3, 3), 4) for _ in range(4))])
+    moved = draw.choice([None, *(min(RULES[rule].most, round(value * draw.uniform(0.3, 3), 4)) for _ in range(4))])
     return f"text.thresholds.{language}.{rule}={json.dumps(moved)}"
 
 
