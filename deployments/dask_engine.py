@@ -54,6 +54,9 @@ class DaskEngine:
         )
         return sent
 
+    def recycle(self) -> None:
+        """Nothing: a Dask worker's nanny watches its memory, and its idle processes end by themselves."""
+
     def close(self, *, kill: bool) -> None:
         """Leave the cluster as it was: jobs in flight end within a second, where `kill` does not wait for them."""
         try:

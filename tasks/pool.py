@@ -34,6 +34,7 @@ class Engine(Protocol):
     lost: tuple[type[Exception], ...]  # what a job raises that killed its workers
 
     def slots(self) -> int: ...
+    def recycle(self) -> None: ...  # no job is in flight: replace workers that have grown
     def submit(self, title: str, store: Path, function: Callable[..., Any], *args: Any) -> Future[Any]: ...
     def close(self, *, kill: bool) -> None: ...
 
@@ -85,6 +86,8 @@ class Pool:
     ) -> Any:
         """Yield results; return the jobs in flight when a worker died, or nothing when all are done."""
         flying: dict[Job, Future[Any]] = {}
+        if self._engine is not None:
+            self._engine.recycle()
         self._engine = engine = self._engine or self._start(self.workers, self.notice)
 
         def launch() -> None:

@@ -192,6 +192,16 @@ def meet(rows, params: NoParams):
     return {"met": np.ones(len(rows["text"]), np.uint8)}
 
 
+_held: list[bytes] = []
+
+
+@measure(reads=["text"], writes={"held": pa.uint64()})
+def hold(rows, params: NoParams):
+    """Keep 300 MB for good, as a library keeps its dictionary."""
+    _held.append(bytes(os.urandom(1) * (300 << 20)))
+    return {"held": np.full(len(rows["text"]), len(_held[-1]), np.uint64)}
+
+
 class FailParams(Params):
     mistakes: tuple[str, ...] = Field((), description="Texts that are a user's mistake.")
     crashes: tuple[str, ...] = Field((), description="Texts that are ours.")

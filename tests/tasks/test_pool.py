@@ -78,6 +78,20 @@ def test_jobs_run_at_once_in_workers_that_are_used_again(pool, store, toy_folder
     assert os.getpid() not in pids
 
 
+def test_a_stage_has_new_workers_where_the_one_before_left_large_ones(pool, store, toy_folder):
+    one, notices = pool(1)
+    pids = [
+        outcome.record.facts["pid"]
+        for stage in (toys.count, toys.hold, toys.thirds, toys.sometimes)
+        for outcome in outcomes(one, jobs(stage, NoParams(), store, 2)).values()
+    ]
+    assert pids[0] == pids[1] == pids[2] == pids[3]  # in a stage nobody is replaced, however large
+    assert pids[4] == pids[5] != pids[0]
+    assert pids[6] == pids[7] == pids[4]
+    assert not psutil.pid_exists(pids[0])
+    assert notices == []
+
+
 def test_without_workers_everything_is_done_here(pool, store):
     none, _ = pool(0)
     found = outcomes(none, jobs(toys.count, NoParams(), store, 3))
