@@ -1,30 +1,26 @@
 """The smallest change of a recipe that would keep a document: found by asking the very gates with other params."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
 from polylm.dashboard.document import Verdict
-from polylm.dashboard.gates import extras_of, gate_jobs, stage_of
+from polylm.dashboard.gates import extras_of, stage_of
 from polylm.dashboard.queries import Place, Queries
 from polylm.dashboard.recipe_fields import changed, field_of, leaves, set_words
 from polylm.dashboard.store_reading import Manifest
-from polylm.tasks import build, keys
+from polylm.tasks import build
 from polylm.tasks.build import Job
 from polylm.tasks.corpus.rule_sets import OTHERS
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.rules import Rule, Rules
-from polylm.tasks.stage import REASON
 
-MOST_JUDGED = 1_000_000  # documents that are judged again to count what a change lets in
-HELD_ROWS = 50_000  # of a gate, up to which what it sees is kept: 25 MB for `filter_text`
 MOST_TRIED = 60  # fields of the params that are tried for a rule
 DIGITS = 4
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,16 +53,6 @@ class Advice:
         return all(change.changes for change in self.changes)
 
 
-@dataclass(frozen=True)
-class LetIn:
-    """Other documents that a change lets through its gate; `kept`: those that no other gate rejects either."""
-
-    passing: int
-    kept: int
-    judged: int
-    documents: int
-
-
 def advice_on(here: Queries, run: Run, jobs: Sequence[tuple[Entry, Job]], place: Place, verdict: Verdict) -> Advice:
     """For every broken rule the change that moves its bound to the document's value, rounded so that it is kept.
 
@@ -79,37 +65,10 @@ def advice_on(here: Queries, run: Run, jobs: Sequence[tuple[Entry, Job]], place:
         if entry.stage in broken:
             own = _changes(here, run, entry, job, place.row)
             changes += own
-            params = _params(job, {path: value for change in own for path, value in change.changes.items()})
+            params = with_changes(job, {path: value for change in own for path, value in change.changes.items()})
             rules = job.stage(one_row(here, job, place.row).for_gate(), params, *extras_of(job))
-            still |= bool(_any_broken(rules)[0])
+            still |= bool(any_broken(rules)[0])
     return Advice(changes, not still, _unseen(here, [entry for entry, _ in jobs], changes))
-
-
-def let_in(here: Queries, gates: Sequence[Entry], change: Change, place: Place) -> LetIn:
-    """Judge all documents, or a million of them in parts evenly spread, by a gate with the change made.
-
-    Costs 1 to 3 s a million documents, and 7 ms of reading a part: for the background.
-    """
-    jobs = gate_jobs(here, change.entry)
-    extras, params = extras_of(jobs[0]), _params(jobs[0], change.changes)
-    others = [gate for gate in gates if gate.artifact != change.entry.artifact]
-    manifest = here.manifest(change.entry)
-    passing = kept = judged = 0
-    for index in _spread([part.rows for part in manifest.parts]):
-        judged += manifest.parts[index].rows
-        if not manifest.parts[index].reasons:
-            continue
-        rows = _part(
-            here, change.entry, "shown", index, lambda i: build.Shown.of(jobs[i].parts[0], here.store).for_gate()
-        )
-        more = _rejected(here, change.entry, index) & ~_any_broken(jobs[index].stage(rows, params, *extras))
-        if index == place.part:
-            more[place.row] = False
-        passing += int(more.sum())
-        for gate in others if more.any() else ():
-            more &= ~_rejected(here, gate, index)
-        kept += int(more.sum())
-    return LetIn(passing, kept, judged, manifest.rows)
 
 
 def _changes(here: Queries, run: Run, entry: Entry, job: Job, row: int) -> list[Change]:
@@ -121,7 +80,7 @@ def _changes(here: Queries, run: Run, entry: Entry, job: Job, row: int) -> list[
     for name, rule in rules.items():
         if not rule.broken[0]:
             continue
-        now = job.stage(one.for_gate(), _params(job, so_far), *extras)
+        now = job.stage(one.for_gate(), with_changes(job, so_far), *extras)
         if not now[name].broken[0]:
             continue  # another rule's change moved this bound too
         moves = next(_that_keep(job, one, extras, name, rule, so_far), {})
@@ -148,7 +107,7 @@ def _that_keep(
     likeliest = sorted(_moves(job, rule), key=lambda move: -len({name, *labels} & set(move[0].split("."))))
     for path, new in [*_new_entries(job, labels, name, rule), *likeliest][:MOST_TRIED]:
         try:
-            params = _params(job, so_far | {path: new})
+            params = with_changes(job, so_far | {path: new})
         except ValidationError:
             continue
         if not job.stage(one.for_gate(), params, *extras)[name].broken[0]:
@@ -228,37 +187,15 @@ def one_row(here: Queries, job: Job, row: int) -> build.Shown:
     return here.cache.get(("row", job.stage.name, job.key, row), read)
 
 
-def _params(job: Job, changes: dict[str, Any]) -> Any:
+def with_changes(job: Job, changes: dict[str, Any]) -> Any:
+    """A gate's params with the values of some fields changed; ValidationError where one is out of bounds."""
     if not changes:
         return job.params
     return type(job.params).model_validate(changed(job.params.model_dump(mode="json"), changes))
 
 
-def _spread(rows: Sequence[int]) -> list[int]:
-    """Indices of parts, evenly spread, of about MOST_JUDGED rows in all."""
-    share = min(1.0, MOST_JUDGED / max(1, sum(rows)))
-    count = max(1, round(len(rows) * share))
-    return sorted({index * len(rows) // count for index in range(count)})
-
-
-def _rejected(here: Queries, gate: Entry, index: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    def read(part: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        verdicts = keys.contiguous(here.part(gate, part, [REASON])[REASON])
-        return np.array(verdicts.is_valid().to_numpy(zero_copy_only=False))
-
-    return _part(here, gate, "rejected", index, read)
-
-
-def _part(here: Queries, gate: Entry, what: str, index: int, read: Callable[[int], T]) -> T:
-    """What is read of a part of a gate; of a small one all parts, once: the next rule and the next document need them too."""
-    manifest = here.manifest(gate)
-    if manifest.rows > HELD_ROWS:
-        return read(index)
-    every = here.cache.get((what, manifest.key), lambda: [read(i) for i in range(len(manifest.parts))])
-    return every[index]
-
-
-def _any_broken(rules: Rules) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def any_broken(rules: Rules) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Of each row whether any rule is broken."""
     return np.asarray(np.logical_or.reduce([rule.broken for rule in rules.values()]))
 
 

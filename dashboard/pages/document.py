@@ -12,10 +12,11 @@ from polylm.dashboard import document as doc
 from polylm.dashboard.cache import PATIENCE_SECONDS
 from polylm.dashboard.charts.svg import chart, line, rect
 from polylm.dashboard.commands import polylm
+from polylm.dashboard.consequences import Alike, LetIn, alike_with, let_in
 from polylm.dashboard.document import Cluster, Verdict
 from polylm.dashboard.errors import BadRequest, Missing, Notes
 from polylm.dashboard.funnel import gates_of
-from polylm.dashboard.keeping import Change, LetIn, advice_on, let_in
+from polylm.dashboard.keeping import Advice, Change, advice_on
 from polylm.dashboard.origins import Origin, origins_of
 from polylm.dashboard.queries import Here, Place, Queries
 from polylm.dashboard.recipe_fields import command_line, option_lines, set_words
@@ -88,8 +89,12 @@ def document(
         other=other,
         diff=diff,
         advice=(advice := advice_on(here, run, jobs, place, verdict) if verdict.first and not unasked else None),
-        parting=_parting(here, run, place, cluster),
-        let_in=[_let_in(here, run, place, change, patience=0.0) for change in advice.changes] if advice else [],
+        parting=_parting(here, run, place, cluster, cluster.keeper if cluster else None),
+        let_in=[_let_in(here, run, place, [change], patience=0.0) for change in advice.changes] if advice else [],
+        all_let_in=_let_in(here, run, place, advice.changes, patience=0.0) if advice else None,
+        with_others=cluster is not None and advice is not None and _comes_to_its_like(advice),
+        alike=(found := _alike(here, run, place, advice, cluster, patience=0.0) if advice else None),
+        alike_parting=_parting(here, run, place, cluster, found.keeper if found else None),
         refits=[can_refit(here, change) for change in advice.changes] if advice else [],
         command_line=command_line,
         option_lines=option_lines,
@@ -120,15 +125,37 @@ def training(request: Request, here: Here, run_id: str, address: str) -> Respons
 
 
 @router.get("/run/{run_id}/doc/{address}/let-in/{change}")
-def lets_in(request: Request, here: Here, run_id: str, address: str, change: int) -> Response:
-    """How many other documents a change of the advice lets in, for htmx."""
+def lets_in(request: Request, here: Here, run_id: str, address: str, change: int | Literal["all"]) -> Response:
+    """How many other documents a change of the advice lets in, or all of them together, for htmx."""
     run = here.run(run_id)
     place = _place(here, run, address)
-    asked = _change(here, run, place, change)
-    if not asked.changes:
+    asked = _advice(here, run, place).changes if change == "all" else [_change(here, run, place, change)]
+    if not any(one.changes for one in asked):
         raise Missing(f"No option keeps the document {place.address} by change {change}.")
     found = _let_in(here, run, place, asked, PATIENCE_SECONDS)
     return _part_of_page(request, "document_let_in.html", run=run, place=place, index=change, found=found)
+
+
+@router.get("/run/{run_id}/doc/{address}/alike")
+def alike(request: Request, here: Here, run_id: str, address: str) -> Response:
+    """Which of the documents that are alike is kept with all changes of the advice made, for htmx."""
+    run = here.run(run_id)
+    place = _place(here, run, address)
+    advice, cluster = _advice(here, run, place), doc.cluster_of(here, run, place)
+    if cluster is None or not _comes_to_its_like(advice):
+        raise Missing(f"No option brings the document {place.address} to those that are like it.")
+    found = _alike(here, run, place, advice, cluster, PATIENCE_SECONDS)
+    parting = _parting(here, run, place, cluster, found.keeper if found else None)
+    return _part_of_page(
+        request,
+        "document_alike.html",
+        run=run,
+        place=place,
+        cluster=cluster,
+        alike=found,
+        alike_parting=parting,
+        command_line=command_line,
+    )
 
 
 @router.get("/run/{run_id}/doc/{address}/refit/{change}")
@@ -146,24 +173,50 @@ def refits(request: Request, here: Here, run_id: str, address: str, change: int)
     )
 
 
-def _change(here: Queries, run: Run, place: Place, index: int) -> Change:
-    """A change of the document's advice, by its place there."""
+def _advice(here: Queries, run: Run, place: Place) -> Advice:
+    """What would keep a document, by the gates that can be asked again."""
     jobs, unasked = doc.jobs_of(here, run, place)
     if unasked:
         raise Missing(f"What would keep a document cannot be said here: {unasked[0]}.")
-    changes = advice_on(here, run, jobs, place, doc.judge(here, jobs, place)).changes
+    return advice_on(here, run, jobs, place, doc.judge(here, jobs, place))
+
+
+def _change(here: Queries, run: Run, place: Place, index: int) -> Change:
+    """A change of the document's advice, by its place there."""
+    changes = _advice(here, run, place).changes
     if not 0 <= index < len(changes):
         raise Missing(f"The document {place.address} has no change {index} that would keep it.")
     return changes[index]
 
 
-def _let_in(here: Queries, run: Run, place: Place, change: Change, patience: float) -> LetIn | None:
-    """Which other documents a change lets in; None while they are judged, or where there is no change."""
-    if not change.changes:
+def _let_in(here: Queries, run: Run, place: Place, changes: Sequence[Change], patience: float) -> LetIn | None:
+    """Which other documents changes let in together; None while they are judged, or where there is no change."""
+    made = [change for change in changes if change.changes]
+    if not made:
         return None
     gates = gates_of(here, run)
-    key = ("let in", change.entry.artifact, tuple(gate.artifact for gate in gates), place.number, repr(change.changes))
-    return here.cache.soon(key, lambda: let_in(here, gates, change, place), patience)
+    key = ("let in", tuple(gate.artifact for gate in gates), place.number, *map(_told, made))
+    return here.cache.soon(key, lambda: let_in(here, gates, made, place), patience)
+
+
+def _comes_to_its_like(advice: Advice) -> bool:
+    """Whether options bring a document through all gates but that of duplicates."""
+    return advice.is_whole and advice.is_kept and bool(advice.changes)
+
+
+def _alike(
+    here: Queries, run: Run, place: Place, advice: Advice, cluster: Cluster | None, patience: float
+) -> Alike | None:
+    """Which of documents that are alike is kept by the advice; None while they are judged, or where none are."""
+    if cluster is None or not _comes_to_its_like(advice):
+        return None
+    gates = gates_of(here, run)
+    key = ("alike", tuple(gate.artifact for gate in gates), place.number, *map(_told, advice.changes))
+    return here.cache.soon(key, lambda: alike_with(here, run, gates, advice.changes, place, cluster), patience)
+
+
+def _told(change: Change) -> tuple[str, str]:
+    return change.entry.artifact, repr(change.changes)
 
 
 def _part_of_page(request: Request, template: str, **values: Any) -> Response:
@@ -255,12 +308,14 @@ def _counterpart(place: Place, cluster: Cluster | None) -> str:
     return next((address for address in likely if address and address != place.address), "")
 
 
-def _parting(here: Queries, run: Run, place: Place, cluster: Cluster | None) -> tuple[float, list[str]] | None:
+def _parting(
+    here: Queries, run: Run, place: Place, cluster: Cluster | None, keeper: str | None
+) -> tuple[float, list[str]] | None:
     """The similarity with the centre above which this document and the keeper would not be in one cluster, as an option."""
     entry = doc.last(here, run, "verify_clusters")
-    if cluster is None or entry is None or cluster.keeper in (None, place.address):
+    if cluster is None or entry is None or keeper in (None, place.address):
         return None
-    both = [member.similarity for member in cluster.members if member.address in (place.address, cluster.keeper)]
+    both = [member.similarity for member in cluster.members if member.address in (place.address, keeper)]
     if len(both) < 2 or min(both) >= 1 - 1e-4:
         return None
     above = round(min(both) + 1e-4, 4)

@@ -13,9 +13,10 @@ from fastapi.testclient import TestClient
 from samples import ODD_TEXTS, write_jsonl
 
 from polylm.dashboard.app import create_app
+from polylm.dashboard.consequences import alike_with, let_in
 from polylm.dashboard.cuts import agrees, counted_lines, marked, pieces
 from polylm.dashboard.document import Verdict, cluster_of, is_off, jobs_of, judge, ordered, row_of, script_of
-from polylm.dashboard.keeping import advice_on, let_in, outward
+from polylm.dashboard.keeping import advice_on, outward
 from polylm.dashboard.recipe_fields import changed, set_words
 from polylm.dashboard.refit import can_refit, refit
 from polylm.dashboard.search import Question, search
@@ -167,7 +168,7 @@ def test_how_many_others_a_change_lets_in_is_what_the_gates_say(here, run):
     place = first(here, run, reason="gopher_below_alpha_threshold")
     jobs, _ = jobs_of(here, run, place)
     change = advised(here, run, place).changes[0]
-    found = let_in(here, [entry for entry, _ in jobs], change, place)
+    found = let_in(here, [entry for entry, _ in jobs], [change], place)
     passing = kept = 0
     for part in range(len(here.manifest(change.entry).parts)):
         own, _ = jobs_of(here, run, here.place(run, here.address(run, part, 0)))
@@ -182,6 +183,28 @@ def test_how_many_others_a_change_lets_in_is_what_the_gates_say(here, run):
                 kept += not any(a.verdict == "broken" for a in why(others, row, here.store))
     assert (found.passing, found.kept) == (passing, kept)
     assert found.judged == found.documents == here.documents(run)
+
+
+def test_how_many_others_all_changes_let_in_is_what_the_gates_say_with_all_of_them(here, run):
+    places = [here.place(run, here.address(run, *at)) for at in search(here, run, Question(fate="rejected")).places]
+    all_advice = ((place, advised(here, run, place)) for place in places)
+    place, advice = next(
+        (place, one) for place, one in all_advice if sum(map(bool, (c.changes for c in one.changes))) > 1
+    )
+    jobs, _ = jobs_of(here, run, place)
+    found = let_in(here, [entry for entry, _ in jobs], advice.changes, place)
+    moving = {change.entry.artifact for change in advice.changes if change.changes}
+    kept = 0
+    for part in range(len(here.manifest(jobs[0][0]).parts)):
+        own, _ = jobs_of(here, run, here.place(run, here.address(run, part, 0)))
+        before = [job for entry, job in own if entry.artifact in moving]
+        after = [replace(job, params=moved(job, entry, advice)) for entry, job in own]
+        for row in range(here.manifest(jobs[0][0]).parts[part].rows):
+            if (part, row) != (place.part, place.row) and is_broken(before, row, here):
+                kept += not is_broken(after, row, here)
+    assert found.kept == kept
+    alone = [let_in(here, [e for e, _ in jobs], [one], place).kept for one in advice.changes if one.changes]
+    assert found.kept >= max(alone)
 
 
 def test_a_fitted_bound_is_moved_by_fitting_again(here, run):
@@ -247,6 +270,53 @@ def test_a_duplicate_shows_its_keeper_and_what_differs(twins):
     assert "Kept: none of the" in page
     assert "this one is kept" in page
     assert f"Beside twins.0.{twins.long}" in page
+
+
+@pytest.fixture(scope="module")
+def short(here, run, tmp_path_factory):
+    """A run over two documents that are alike, both too short: the first has fewer words than the second."""
+    folder = tmp_path_factory.mktemp("short")
+    for at in search(here, run, Question(fate="kept", language="en")).places:
+        place = here.place(run, here.address(run, *at))
+        words = row_of(here, run, "ingest", place, ["text"])["text"].split()
+        told = [" ".join(words[:count]).rstrip(".,") + "." for count in (44, 48)]
+        file = write_jsonl(folder / "short.jsonl", [{"text": text} for text in told])
+        settings = Settings(store=folder / f"store{place.number}", workers=0)
+        start("corpus", settings, sources=[f"short={file}"], until="drop_duplicates")
+        queries = create_app(settings).state.queries
+        first_run = queries.runs()[0]
+        both = [queries.place(first_run, f"short.0.{row}") for row in (0, 1)]
+        advice = [advised(queries, first_run, one) for one in both]
+        if all(one.is_whole and one.is_kept for one in advice) and cluster_of(queries, first_run, both[0]):
+            return SimpleNamespace(
+                here=queries, run=first_run, settings=settings, file=file, both=both, advice=advice,
+                client=TestClient(create_app(settings), base_url="http://127.0.0.1:8000"),
+            )  # fmt: skip
+    pytest.fail("no English text of the sample is only too short when it is cut")
+
+
+@pytest.mark.parametrize(("asked", "keeper", "remaining"), [(0, 1, 2), (1, 1, 1)])
+def test_the_document_that_is_kept_by_the_options_is_the_one_that_the_page_names(short, asked, keeper, remaining):
+    here, run, place, advice = short.here, short.run, short.both[asked], short.advice[asked]
+    cluster = cluster_of(here, run, place)
+    gates = [entry for entry, _ in jobs_of(here, run, place)[0]]
+    found = alike_with(here, run, gates, advice.changes, place, cluster)
+    assert (found.keeper, found.remaining, found.asked) == (short.both[keeper].address, remaining, 2)
+    start("corpus", short.settings, sources=[f"short={short.file}"], changes=advice.words, until="drop_duplicates")
+    verdicts = [explain(short.settings, one.address, None)["verdict"] for one in short.both]
+    assert [verdict == "kept" for verdict in verdicts] == [number == keeper for number in (0, 1)]
+
+    page = settled(lambda: short.client.get(f"/run/{run.id}/doc/{place.address}"), "Reading which")
+    told = text_of(page)
+    assert "none of them rejects it" in told
+    if asked == keeper:
+        assert "gates reject all of them but this one, so it is kept" in told
+    else:
+        assert (
+            f"Then it goes as a duplicate: of 2 documents that are alike no gate rejects 2 with these options, and of those {found.keeper} is kept"
+            in told
+        )
+        assert "--set clusters.min_similarity=" in told
 
 
 def test_two_equal_documents_are_compared_when_asked(twins):
@@ -365,6 +435,10 @@ def advised(here, run, place):
     """The advice on a document."""
     jobs, _ = jobs_of(here, run, place)
     return advice_on(here, run, jobs, place, judge(here, jobs, place))
+
+
+def is_broken(jobs, row, here):
+    return any(answer.verdict == "broken" for answer in why(jobs, row, here.store))
 
 
 def moved(job, entry, advice):
