@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from polylm.tasks.settings import cache_folder
+from polylm.deployments.settings import cache_folder
 
 PEER = "datatrove[io,processing]==0.10.1"
 SAMPLE = Path(__file__).resolve().parents[1] / "flows" / "sample" / "documents.jsonl.gz"
@@ -34,7 +34,7 @@ from polylm.tasks.documents.readers import read, split
 from polylm.tasks.documents.sources import Source, Sources
 from polylm.tasks.run import run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
+from polylm.deployments.settings import Settings
 import json, pyarrow as pa
 what, path, out, params = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4])
 def arrow(path):

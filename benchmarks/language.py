@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.corpus.language import LANGUAGES, LanguageParams, fasttext_line, identify_language, load_model
-from polylm.tasks.settings import cache_folder
 
 RIGHT, FALSE = 0.995, 0.11  # at least, at most
 SURE = 0.5

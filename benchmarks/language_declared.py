@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.corpus.declared import CheckDeclaredParams, ReadDeclaredParams, check_declared, read_declared
 from polylm.tasks.corpus.language import LANGUAGES, LanguageParams, identify_language
-from polylm.tasks.settings import cache_folder
 
 FOUND, FALSE = 0.98, 0.01  # at least, at most
 DOCUMENTS = 1_000

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.corpus.language import LANGUAGES, LanguageParams, identify_language, load_model
-from polylm.tasks.settings import cache_folder
 
 DOCUMENTS = 250  # a language
 ROUNDS = 3  # processes of each side

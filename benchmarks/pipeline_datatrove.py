@@ -21,7 +21,7 @@ from pathlib import Path
 
 import peers
 
-from polylm.tasks.settings import cache_folder
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.stage import all_stages
 
 FOLDER = Path(__file__).resolve().parents[2] / "shared" / "data" / "medium"

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from polylm.deployments.settings import Settings
 from polylm.flows.alarms import Watch
 from polylm.flows.everything import build_everything, start
 from polylm.flows.recipe_options import resolve
@@ -27,7 +28,6 @@ from polylm.tasks import build
 from polylm.tasks.build import Done, Job
 from polylm.tasks.pool import Pool
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import Record, Store, read_columns
 
 CHANGES = {

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polylm.tasks.maintenance.files import read_json
 from polylm.tasks.stage import Stage, all_stages
-from polylm.tasks.store import Artifact, Store, read_json
+from polylm.tasks.store import Artifact, Store
 
 GIGABYTE = 1e9
 # Bytes a document, and a document with a duplicate, that a process holds beyond what one part takes: from the docstrings

@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 
 from polylm.dashboard.app import create_app
 from polylm.dashboard.gates import stage_of
-from polylm.tasks.settings import Settings
+from polylm.deployments.settings import Settings
 
 
 def serve(settings: Settings, port: int, prefect_url: str = "") -> None:

@@ -16,7 +16,7 @@ from polylm.dashboard.parameters import refuse_unknown
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.security import Guard
 from polylm.dashboard.view import compile_templates
-from polylm.tasks.settings import Settings
+from polylm.deployments.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
 

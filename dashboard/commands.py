@@ -3,7 +3,7 @@
 import shlex
 from pathlib import Path
 
-from polylm.tasks.settings import store_option
+from polylm.deployments.settings import store_option
 
 
 def polylm(store: Path, *words: str) -> str:

@@ -16,10 +16,10 @@ from polylm.dashboard.cache import PATIENCE_SECONDS, Cache
 from polylm.dashboard.database import Database
 from polylm.dashboard.errors import BadRequest, Damaged, Missing, Notes
 from polylm.dashboard.store_reading import Manifest, Runs, StoreReader, reading
+from polylm.deployments.settings import Settings
 from polylm.tasks import keys
 from polylm.tasks.maintenance import seal
 from polylm.tasks.maintenance.run_records import Entry, Run
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import Artifact, Record, StoreError, read_columns, read_record
 
 Told = TypeVar("Told", bound=BaseModel)

@@ -15,8 +15,8 @@ from polylm.dashboard.app import STATIC, create_app
 from polylm.dashboard.gates import stage_of
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.view import RUN_PAGES, url, words
+from polylm.deployments.settings import Settings
 from polylm.tasks.maintenance.run_records import Run
-from polylm.tasks.settings import Settings
 
 # That have pages of their own, besides the gates.
 STAGES = ("identify_language", "fit_thresholds", "label_clusters", "train_tokenizer", "plan_curriculum")

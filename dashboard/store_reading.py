@@ -18,9 +18,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from polylm.dashboard.cache import Cache
 from polylm.dashboard.errors import Damaged, Missing
+from polylm.tasks.maintenance.files import read_json
 from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
 from polylm.tasks.maintenance.run_records import run_id as id_of
-from polylm.tasks.store import Shape, Store, StoreError, read_json
+from polylm.tasks.store import Shape, Store, StoreError
 
 _REF = re.compile(r"([a-z0-9_]{1,80})/([0-9a-f]{8,64})")
 _PARSED = 4_000  # manifests and run records that are held

@@ -19,8 +19,9 @@ from pydantic import BaseModel, Field
 from polylm.dashboard.funnel import packed_tokens
 from polylm.dashboard.queries import Queries
 from polylm.dashboard.store_reading import reading
+from polylm.tasks.maintenance.files import read_json
 from polylm.tasks.maintenance.run_records import Entry, Run
-from polylm.tasks.store import StoreError, read_json
+from polylm.tasks.store import StoreError
 
 STAGES = ("pretrain", "finetune")
 STEPS = {

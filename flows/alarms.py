@@ -12,9 +12,10 @@ from typing import Any, Literal
 from polylm.flows.history import Counts, artifact_of, previous_run, read_counts
 from polylm.tasks import keys
 from polylm.tasks.corpus.reference import set_aside_references
+from polylm.tasks.maintenance.files import read_json
 from polylm.tasks.session import Session, current
 from polylm.tasks.stage import Field, Params
-from polylm.tasks.store import Artifact, Store, read_json
+from polylm.tasks.store import Artifact, Store
 
 Action = Literal["fail", "warn", "ask"]
 _AT_EACH_GATE = "source_lost"  # the one rule that may raise an alarm about the same thing again and again in a run

@@ -21,6 +21,7 @@ from prefect.settings import get_current_settings
 from prefect.utilities.urls import url_for
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from polylm.deployments.settings import Settings
 from polylm.flows.alarms import AlarmsRaised, Decision, Watch
 from polylm.flows.corpus import build_corpus
 from polylm.flows.everything import build_everything, start
@@ -32,12 +33,11 @@ from polylm.flows.prefect_server import watched
 from polylm.flows.progress import Lines
 from polylm.flows.stage_order import stages_in_order
 from polylm.tasks.build import Job
+from polylm.tasks.maintenance.files import read_json, write_json
 from polylm.tasks.maintenance.run_records import read_run, run_paths
 from polylm.tasks.maintenance.signals import told_to_end
 from polylm.tasks.session import Observer, Session, current
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Stage
-from polylm.tasks.store import read_json, write_json
 
 DRAIN_SECONDS = 5.0
 _NO_MORE_TRIES = (

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from polylm.deployments.settings import Settings
 from polylm.flows.alarms import Watch
 from polylm.flows.corpus import build_corpus
 from polylm.flows.evaluation import export_and_evaluate
@@ -14,7 +15,6 @@ from polylm.flows.stage_order import stages_in_order
 from polylm.flows.training import build_tokens, train_base, tune
 from polylm.tasks.run import File, adopt
 from polylm.tasks.session import Observer, Orchestrator, Session, session
-from polylm.tasks.settings import Settings
 
 
 def build_everything(recipe: Recipe, watch: Watch) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from polylm.tasks.maintenance.files import read_json, write_json
 from polylm.tasks.maintenance.processes import is_alive
 from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
-from polylm.tasks.store import read_json, write_json
 
 GOING = ("PENDING", "RUNNING", "CANCELLING")
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")

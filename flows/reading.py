@@ -15,24 +15,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from polylm.deployments.settings import Settings, store_option
 from polylm.flows.alarms import Watch
 from polylm.flows.everything import build_everything
 from polylm.flows.recipes import Recipe
 from polylm.tasks import keys
+from polylm.tasks.maintenance.files import MANIFEST, read_json
 from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.verify import folder_problems
 from polylm.tasks.session import Observer, Session, session
-from polylm.tasks.settings import Settings, store_option
 from polylm.tasks.stage import REASON
-from polylm.tasks.store import (
-    MANIFEST,
-    Artifact,
-    Part,
-    Store,
-    StoreError,
-    read_columns,
-    read_json,
-)
+from polylm.tasks.store import Artifact, Part, Store, StoreError, read_columns
 from polylm.tasks.why import why
 
 T = TypeVar("T")

@@ -7,12 +7,12 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from polylm.deployments.settings import Settings
 from polylm.flows.recipes import Recipe, named
 from polylm.tasks.corpus.text import thresholds_of
 from polylm.tasks.documents.sources import Source
 from polylm.tasks.keys import file_digest
 from polylm.tasks.run import File
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Params
 
 NAME_LETTERS = 64  # of a source

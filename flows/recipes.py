@@ -1,7 +1,7 @@
 """Complete, named settings of a run. A new run is a new function here.
 
 Field defaults are our own best-known profile; every function returns a whole recipe. What says where or how fast is not
-here but in `tasks.settings`.
+here but in `deployments.settings`.
 """
 
 import inspect

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import psutil
 
+from polylm.deployments.settings import Settings
 from polylm.flows import lifeline
 from polylm.flows.database import reachable
 from polylm.flows.prefect_rest import crash_what_died, put_back, schedules, stop_what_was_given_up
 from polylm.flows.prefect_server import cause_in, how_it_ended, prefect_home, prefect_server, wait_until_healthy
 from polylm.tasks.maintenance.lock import alone
 from polylm.tasks.maintenance.signals import ignored
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, StoreError
 
 PROJECT = Path(__file__).resolve().parents[1]

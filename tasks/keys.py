@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 
 MACHINERY = frozenset(
     f"polylm.tasks.{name}"
-    for name in ("stage", "rules", "keys", "store", "build", "pool", "run", "session", "why", "settings")
+    for name in ("stage", "rules", "keys", "store", "build", "jobs", "pool", "run", "session", "why")
 )
+WITHOUT_EFFECT = MACHINERY | {"polylm.deployments.settings"}  # on what a stage makes: fingerprints leave them out
 PARTS_A_SOURCE = 1 << 24
 ROWS_A_PART = 1 << 24
 
@@ -85,12 +86,12 @@ def _is_number(text: str) -> bool:
 
 @cache
 def code_fingerprint(module: str) -> str:
-    """Hash of the syntax trees of a module and of all polylm modules that it imports, machinery left out.
+    """Hash of the syntax trees of a module and of all polylm modules that it imports, but those without effect.
 
     Comments, docstrings and layout do not count. The price of trees over text: none; over versions by hand: a change
     that cannot change the output (a rename) also changes the fingerprint, and costs one re-computed part.
     """
-    trees = {name: _code(name)[0] for name in sorted(_imported(module)) if name not in MACHINERY}
+    trees = {name: _code(name)[0] for name in sorted(_imported(module)) if name not in WITHOUT_EFFECT}
     return digest(trees)[:16]
 
 
@@ -148,7 +149,7 @@ def _type_name(kind: pa.DataType) -> str:
 
 def _imported(module: str, seen: set[str] | None = None) -> set[str]:
     seen = set() if seen is None else seen
-    if module in seen or module in MACHINERY or importlib.util.find_spec(module) is None:
+    if module in seen or module in WITHOUT_EFFECT or importlib.util.find_spec(module) is None:
         return seen
     seen.add(module)
     for name in _code(module)[1]:

@@ -17,9 +17,9 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from polylm.deployments.processes import Processes
+from polylm.deployments.settings import Settings
 from polylm.tasks import build
 from polylm.tasks.build import Done, Failure, Job
-from polylm.tasks.settings import Settings
 
 WAIT_SECONDS = 1.0  # between two words to who watches a long job
 RETRY_DELAYS = (0.2, 1.0, 3.0)  # seconds before each new try after an OSError

@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar
 
+from polylm.deployments.settings import Settings
 from polylm.tasks.build import Done, Failure, Job
+from polylm.tasks.maintenance.files import write_json
 from polylm.tasks.maintenance.lock import used
 from polylm.tasks.maintenance.signals import insisting, told_to_end
 from polylm.tasks.pool import Pool
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Progress, Stage
-from polylm.tasks.store import Artifact, Store, write_json
+from polylm.tasks.store import Artifact, Store
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -29,11 +29,9 @@ import pyarrow.parquet as pq
 
 from polylm.tasks import keys
 from polylm.tasks.maintenance import seal
+from polylm.tasks.maintenance.files import MANIFEST, fsync, link, read_json, walk_files, write_json, write_parquet
 
 RECORD = b"polylm.record"
-MANIFEST = "manifest.json"
-ROW_GROUP_BYTES = 64 << 20
-PACKED_ROW_GROUP = 256  # rows of tokens are read at random, a group at a time
 Shape = Literal["rows", "table", "tables", "folder", "folders", "file"]
 
 
@@ -167,7 +165,7 @@ class Store:
         target.parent.mkdir(parents=True, exist_ok=True)
         tmp = self._tmp(target.name)
         write_parquet(table.replace_schema_metadata({RECORD: json.dumps(asdict(record))}), tmp)
-        if _link(tmp, target):
+        if link(tmp, target):
             return record
         there = read_record(target)
         if there.columns != record.columns and there.identity.get("reproducible", True):
@@ -184,7 +182,7 @@ class Store:
         contents = {name: sha256 for name, sha256 in names.items() if name not in logs}
         record = replace(record, columns=contents, facts={**record.facts, "logs": logs})
         for path in walk_files(folder):
-            _fsync(path)
+            fsync(path)
         # Written last, so its presence means that the folder is whole.
         write_json(folder / MANIFEST, asdict(record))
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +196,7 @@ class Store:
                 return there
             target.rename(self.root / "trash" / f"{record.stage}.{record.key}.{uuid.uuid4().hex[:8]}")  # it lost files
             folder.rename(target)
-        _fsync(target.parent)
+        fsync(target.parent)
         return record
 
     def write_manifest(self, artifact: Artifact, details: Mapping[str, Any]) -> None:
@@ -341,50 +339,6 @@ def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def write_parquet(table: pa.Table, path: Path) -> None:
-    """zstd(3), row groups of at most 64 MB, page index, checksums, seal; dictionaries for short labels only."""
-    rows = max(1, table.num_rows)
-    group = max(1, min(rows, rows * ROW_GROUP_BYTES // max(1, table.nbytes)))
-    if any(pa.types.is_fixed_size_binary(field.type) for field in table.schema):
-        group = PACKED_ROW_GROUP
-    labels = [field.name for field in table.schema if pa.types.is_dictionary(field.type)]
-    pq.write_table(
-        table,
-        path,
-        row_group_size=group,
-        compression="zstd",
-        compression_level=3,
-        use_dictionary=labels or False,
-        write_page_index=True,
-        write_page_checksum=True,
-    )
-    seal.seal_part(path)
-    _fsync(path)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Replace a small file whole, sealed: readers see the old or the new one."""
-    tmp = path.with_name(f"{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}")
-    try:
-        with tmp.open("wb") as file:
-            file.write(seal.seal_json(value))
-            file.flush()
-            os.fsync(file.fileno())
-        tmp.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # not the name of the temporary one
-    finally:
-        tmp.unlink(missing_ok=True)  # of a full disk
-
-
-def read_json(path: Path) -> Any:
-    """What a small file holds, None where it is damaged."""
-    try:
-        return seal.open_json(path.read_bytes())
-    except (ValueError, RecursionError):
-        return None
-
-
 def read_manifest(path: Path) -> Any:
     """What a manifest says, None where it is damaged or says something else."""
     try:
@@ -405,29 +359,5 @@ def _is_part(entry: Any) -> bool:
     return names and entry["key"].replace(".", "").isalnum() and "number" in entry
 
 
-def walk_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-
-
 def _metadata(path: Path) -> dict[bytes, bytes]:
     return dict(pq.read_metadata(pa.BufferReader(b"PAR1" + seal.read_footer(path))).metadata or {})
-
-
-def _link(tmp: Path, target: Path) -> bool:
-    """Put a file into place unless one is there: the first writer wins."""
-    try:
-        os.link(tmp, target)
-    except FileExistsError:
-        return False
-    finally:
-        tmp.unlink()
-    _fsync(target.parent)
-    return True
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,8 +8,8 @@ import pytest
 from samples import ROOT
 
 MAY_IMPORT = {
-    "flows": ("flows", "tasks", "dashboard"),
-    "dashboard": ("dashboard", "tasks", "kernels", "model.config", "model.sampler"),
+    "flows": ("flows", "tasks", "dashboard", "deployments.settings"),
+    "dashboard": ("dashboard", "tasks", "kernels", "deployments.settings", "model.config", "model.sampler"),
     "tasks": ("tasks", "deployments", "kernels", "model.config", "model.rows", "model.launch", "model.metrics"),
     "deployments": ("deployments",),
     "model": ("model", "kernels"),

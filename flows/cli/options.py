@@ -8,7 +8,7 @@ from cyclopts import App, Parameter, Token
 
 # Everything heavier is imported inside the one command that needs it: `polylm --help` takes under half a second.
 if TYPE_CHECKING:
-    from polylm.tasks.settings import Settings
+    from polylm.deployments.settings import Settings
 
 app = App(
     name="polylm",
@@ -62,7 +62,7 @@ def settings_of(store: Path | None, workers: int | None = None) -> "Settings":
     """Where and how fast, from options and the environment."""
     from pydantic import ValidationError
 
-    from polylm.tasks.settings import Settings
+    from polylm.deployments.settings import Settings
 
     if workers is not None and workers < 0:
         raise ValueError(f"--workers {workers}: expected 0 (this process) or more")

@@ -25,9 +25,9 @@ from polylm.flows.cli.options import (
 from polylm.flows.cli.printing import as_values, kept_table, plan_line, print_json
 
 if TYPE_CHECKING:
+    from polylm.deployments.settings import Settings
     from polylm.flows.alarms import Watch
     from polylm.tasks.session import Session
-    from polylm.tasks.settings import Settings
 
 
 @app.command

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from polylm.deployments.settings import cache_folder
 from polylm.kernels import ngram_model, unigram_pieces
 from polylm.tasks.corpus.language import BATCH_BYTES
 from polylm.tasks.corpus.reference import (
@@ -34,7 +35,6 @@ from polylm.tasks.corpus.reference import (
 )
 from polylm.tasks.corpus.spill import spill_folder
 from polylm.tasks.keys import digest, file_digest
-from polylm.tasks.settings import cache_folder
 from polylm.tasks.stage import Corpus, Field, Workspace, files
 
 ORDER = 5

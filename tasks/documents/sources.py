@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.documents.places import LOCAL, Place, is_url, list_remote, stamp
 from polylm.tasks.documents.readers import (
     FORMATS,
@@ -22,7 +23,6 @@ from polylm.tasks.documents.readers import (
     split,
     split_place,
 )
-from polylm.tasks.settings import cache_folder
 from polylm.tasks.store import Store
 
 # What stands beside documents and holds none: of a repository, of a dataset that Hugging Face's library saved.

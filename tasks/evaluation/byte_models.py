@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.evaluation.languages import LANGUAGES, EvaluationError
-from polylm.tasks.settings import cache_folder
 from polylm.tasks.stage import Corpus, Field, Params, Workspace, files
 
 ORDER = 5

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from polylm.deployments.settings import Settings
 from polylm.model.config import GenerateJob, write_job
 from polylm.model.launch import run_module
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Field, Params, Workspace, files
 from polylm.tasks.tokens.tokenizer import encode_texts, load_tokenizer, separator_id
 

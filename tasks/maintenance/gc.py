@@ -22,10 +22,11 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from polylm.tasks.maintenance.files import MANIFEST, write_json
 from polylm.tasks.maintenance.lock import InUse, alone, held_work
 from polylm.tasks.maintenance.needs import Needs, Policy, cannot_be_remade
 from polylm.tasks.maintenance.run_records import Run, read_runs
-from polylm.tasks.store import MANIFEST, Store, StoreError, write_json
+from polylm.tasks.store import Store, StoreError
 
 _LIST = "list.json"
 _WRITTEN_WITHIN = 3_600.0  # seconds, of a small file

@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from polylm.tasks.maintenance.files import MANIFEST, read_json
 from polylm.tasks.maintenance.pins import pinned
 from polylm.tasks.maintenance.run_records import Run, read_run, run_paths
-from polylm.tasks.store import MANIFEST, Record, Store, StoreError, read_json, read_manifest, read_record
+from polylm.tasks.store import Record, Store, StoreError, read_manifest, read_record
 
 DAY = 86_400.0
 

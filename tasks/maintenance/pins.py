@@ -3,8 +3,9 @@
 import time
 from pathlib import Path
 
+from polylm.tasks.maintenance.files import read_json, write_json
 from polylm.tasks.maintenance.run_records import read_runs
-from polylm.tasks.store import Store, StoreError, read_json, write_json
+from polylm.tasks.store import Store, StoreError
 
 
 def pin(store: Store, ref: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from polylm.tasks.maintenance.files import read_json
 from polylm.tasks.maintenance.processes import is_alive
-from polylm.tasks.store import read_json
 
 _FLOW_RUN = re.compile(r"Prefect flow run ([0-9a-f-]{36})")
 

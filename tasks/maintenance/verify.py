@@ -14,12 +14,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from polylm.deployments.settings import store_option
 from polylm.tasks import keys
 from polylm.tasks.maintenance import seal
+from polylm.tasks.maintenance.files import MANIFEST, read_json
 from polylm.tasks.maintenance.run_records import Run, read_runs
 from polylm.tasks.maintenance.seal import SealBroken
-from polylm.tasks.settings import store_option
-from polylm.tasks.store import MANIFEST, Store, StoreError, read_columns, read_json, read_manifest, read_record
+from polylm.tasks.store import Store, StoreError, read_columns, read_manifest, read_record
 
 _SMALL = ("artifacts/*/*.json", "runs/*.json", "pins/*.json", "trash/*/list.json", "seen/*.json", "checked/*.json")
 _REPLACED = ("artifacts", "seen", "checked")  # what a run writes again by itself

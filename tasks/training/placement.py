@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
+from polylm.deployments.settings import Placement
 from polylm.model.config import Placement as Layout
 from polylm.model.launch import Hosts
-from polylm.tasks.settings import Placement
 
 _NAME = re.compile(r"(?![-.])[\w.@-]+")  # none that ssh could take for an option
 

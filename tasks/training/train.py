@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from polylm.deployments.settings import Settings
 from polylm.model.config import Guard, InitializeJob, ModelConfig, Segment, TrainJob, write_job
 from polylm.model.config import Optimizer as Optimizer  # part of the recipes, which see tasks only
 from polylm.model.launch import launch, run_module
 from polylm.model.metrics import last_step
 from polylm.tasks.corpus.language import LANGUAGES
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import Field, Params, StageError, Workspace, files
 from polylm.tasks.tokens.curriculum import deviations, planned_rows, rows_before
 from polylm.tasks.tokens.tokenizer import load_tokenizer

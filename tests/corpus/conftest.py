@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 import pytest
 from samples import DOCUMENTS, MODEL
 
+from polylm.deployments.settings import cache_folder
 from polylm.kernels import clean_text
 from polylm.tasks.corpus.language import LanguageParams, identify_language
-from polylm.tasks.settings import cache_folder
 from polylm.tasks.stage import Workspace
 
 PART = 100

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import MODEL, ODD_TEXTS, write_jsonl
 
+from polylm.deployments.settings import Settings
 from polylm.tasks.corpus.close_languages import Evidence, log_odds
 from polylm.tasks.corpus.labels import parse_label
 from polylm.tasks.corpus.language import (
@@ -31,7 +32,6 @@ from polylm.tasks.documents.sources import Source, Sources
 from polylm.tasks.evaluation.languages import held_out_texts
 from polylm.tasks.run import File, adopt, run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import read_columns
 

@@ -6,11 +6,11 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
+from polylm.deployments.settings import Settings
 from polylm.flows.reading import replayed
 from polylm.tasks import keys
 from polylm.tasks.corpus.language import LANGUAGES
 from polylm.tasks.corpus.rule_sets import rule_set, rules_of
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import read_columns
 from polylm.tasks.why import why
 

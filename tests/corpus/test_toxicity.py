@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from samples import MODEL, ODD_TEXTS, write_jsonl
 
 import polylm.tasks.corpus.fasttext_training as trainer
+from polylm.deployments.settings import Settings
 from polylm.flows.everything import start
 from polylm.flows.reading import explain
 from polylm.tasks.corpus.toxicity import ToxicityList, ToxicityParams, measure_toxicity
 from polylm.tasks.keys import file_digest
 from polylm.tasks.run import File
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import StageError
 from polylm.tasks.store import read_columns
 

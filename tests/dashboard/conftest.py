@@ -7,8 +7,8 @@ from fastapi.testclient import TestClient
 from toy_stages import Piece, toy_flow
 
 from polylm.dashboard.app import create_app
+from polylm.deployments.settings import Settings
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 
 
 @pytest.fixture(scope="session")

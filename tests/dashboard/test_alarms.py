@@ -10,8 +10,8 @@ from samples import wait_until
 from polylm.dashboard.alarms import alarms_of, evidence_of, other_errors
 from polylm.dashboard.app import create_app
 from polylm.dashboard.funnel import funnel_of
-from polylm.tasks.settings import Settings
-from polylm.tasks.store import read_json, write_json
+from polylm.deployments.settings import Settings
+from polylm.tasks.maintenance.files import read_json, write_json
 
 LOST = {"rule": "source_lost", "subject": "web", "message": "filter_text rejects 20 of 30 of web", "value": 0.66, "bound": 0.5, "action": "ask", "decision": None}  # fmt: skip
 

@@ -14,7 +14,7 @@ from made_store import (
 )
 
 from polylm.dashboard.comparison import flips
-from polylm.tasks.store import read_json, write_json
+from polylm.tasks.maintenance.files import read_json, write_json
 
 COUNT = 34  # documents, in four parts
 HOSTILE = "<script>alert(1)</script>"

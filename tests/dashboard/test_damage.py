@@ -26,9 +26,9 @@ from made_store import (
 from samples import wait_until
 
 from polylm.dashboard.app import create_app
+from polylm.deployments.settings import Settings
 from polylm.tasks.corpus.language import want_languages
-from polylm.tasks.settings import Settings
-from polylm.tasks.store import read_json, write_json
+from polylm.tasks.maintenance.files import read_json, write_json
 
 FAILED = "The dashboard failed at this page"
 NAMED = r"(?s)<p class=\"lead\">.*(damaged|gone|not readable|run again|manifest)"

@@ -22,12 +22,12 @@ from polylm.dashboard.refit import can_refit, refit
 from polylm.dashboard.search import Question, search
 from polylm.dashboard.training_trace import packed_rows
 from polylm.dashboard.word_diff import word_diff
+from polylm.deployments.settings import Settings
 from polylm.flows.everything import start
 from polylm.flows.reading import explain
 from polylm.flows.recipe_options import resolve
 from polylm.kernels import clean_text
 from polylm.tasks.documents.clean import CleanParams
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import REASON
 from polylm.tasks.why import why
 

@@ -15,6 +15,7 @@ from polylm.dashboard.gates import extras_of, gate_jobs, stage_of
 from polylm.dashboard.stages.knobs import knobs_of, moved, read_moves
 from polylm.dashboard.stages.sampling import draw
 from polylm.dashboard.stages.tallies import reach, tally, what_if
+from polylm.deployments.settings import Settings
 from polylm.flows.recipe_options import resolve
 from polylm.tasks import build
 from polylm.tasks.documents.clean import CleanParams, clean, drop_empty
@@ -22,7 +23,6 @@ from polylm.tasks.documents.ingest import IngestParams, ingest
 from polylm.tasks.documents.sources import Source, Sources
 from polylm.tasks.run import run as run_stage
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import read_columns
 

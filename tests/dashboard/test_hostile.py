@@ -42,7 +42,7 @@ from wire import HARMLESS, LONG, METHODS, REFUSED, answers, request, spoken
 
 from polylm.dashboard.app import STATIC, create_app
 from polylm.dashboard.security import HEADERS
-from polylm.tasks.settings import Settings
+from polylm.deployments.settings import Settings
 
 PREFECT = "http://127.0.0.1:4200"
 MOST_BYTES = 8 << 20  # of an answer; a text of 5 million characters is the longest thing that is shown

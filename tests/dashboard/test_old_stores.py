@@ -14,8 +14,8 @@ from polylm.dashboard.app import create_app
 from polylm.dashboard.document import jobs_of
 from polylm.dashboard.keeping import advice_on
 from polylm.dashboard.search import Question, search
-from polylm.tasks.settings import Settings
-from polylm.tasks.store import read_json, write_json
+from polylm.deployments.settings import Settings
+from polylm.tasks.maintenance.files import read_json, write_json
 
 DATA_PAGES = ("", "/live", "/search", "/search?fate=kept&language=en", "/search?q=the&gate=filter_text&alone=1")
 FAILED = "The dashboard failed at this page"

@@ -8,8 +8,8 @@ from samples import wait_until
 
 from polylm.dashboard.app import create_app
 from polylm.dashboard.view import short_count
-from polylm.tasks.settings import Settings
-from polylm.tasks.store import read_json, write_json
+from polylm.deployments.settings import Settings
+from polylm.tasks.maintenance.files import read_json, write_json
 
 
 def tables(page):

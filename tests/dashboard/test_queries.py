@@ -14,8 +14,9 @@ from polylm.dashboard.funnel import funnel_of, gates_of
 from polylm.dashboard.gates import gate_jobs
 from polylm.dashboard.store_reading import Runs, StoreReader
 from polylm.tasks import keys
+from polylm.tasks.maintenance.files import read_json, write_json
 from polylm.tasks.maintenance.run_records import read_run, run_id, run_paths
-from polylm.tasks.store import StoreError, read_columns, read_json, write_json
+from polylm.tasks.store import StoreError, read_columns
 from polylm.tasks.why import why
 
 

@@ -11,7 +11,7 @@ from made_store import MadeStore, documents, evaluated, figure, instruction, ins
 
 from polylm.dashboard.errors import Missing
 from polylm.dashboard.report import write_report
-from polylm.tasks.settings import Settings
+from polylm.deployments.settings import Settings
 
 HOSTILE = '"><script src=//evil.example/x.js></script><a href="https://evil.example">\u202e'
 

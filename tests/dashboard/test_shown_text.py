@@ -17,6 +17,7 @@ from samples import MODEL, ODD_TEXTS, write_jsonl
 from polylm.dashboard.app import create_app
 from polylm.dashboard.cuts import agrees
 from polylm.dashboard.shown_text import Record, in_place, record_of
+from polylm.deployments.settings import Settings
 from polylm.tasks.corpus.declared import CheckDeclaredParams, ReadDeclaredParams, check_declared, read_declared
 from polylm.tasks.corpus.language import LanguageParams, identify_language
 from polylm.tasks.documents.boilerplate import BoilerplateParams, count_lines
@@ -27,7 +28,6 @@ from polylm.tasks.documents.sources import Source, Sources
 from polylm.tasks.run import File, adopt
 from polylm.tasks.run import run as run_stage
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, Workspace
 
 NAVIGATION = "Home | News | Contact us"

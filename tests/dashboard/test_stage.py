@@ -9,8 +9,9 @@ from fastapi.testclient import TestClient
 
 from polylm.dashboard.app import create_app
 from polylm.dashboard.stages.language import DECLARED
-from polylm.tasks.settings import Settings
-from polylm.tasks.store import read_columns, read_json, write_json
+from polylm.deployments.settings import Settings
+from polylm.tasks.maintenance.files import read_json, write_json
+from polylm.tasks.store import read_columns
 
 
 def plain(markup):

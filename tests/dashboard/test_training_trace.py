@@ -11,9 +11,9 @@ from polylm.dashboard import training_trace
 from polylm.dashboard.app import create_app
 from polylm.dashboard.document import row_of
 from polylm.dashboard.training_trace import packed_rows, trainings
+from polylm.deployments.settings import Settings
 from polylm.tasks import keys
-from polylm.tasks.settings import Settings
-from polylm.tasks.store import read_json, write_json
+from polylm.tasks.maintenance.files import read_json, write_json
 from polylm.tasks.tokens.curriculum import planned_rows
 from polylm.tasks.training.train import TrainParams, pretrain
 

@@ -9,7 +9,7 @@ from prefect.settings.legacy import _get_valid_setting_names
 from prefect.settings.models.root import Settings as PrefectSettings
 from samples import ROOT
 
-from polylm.tasks.settings import Placement, Settings
+from polylm.deployments.settings import Placement, Settings
 
 FOLDER = ROOT / "deployments"
 SETTINGS = {f"POLYLM_{name.upper()}" for model in (Settings, Placement) for name in model.model_fields}

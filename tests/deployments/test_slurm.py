@@ -12,7 +12,7 @@ import pytest
 from samples import ROOT, environment
 
 from polylm.deployments.dask import slurm
-from polylm.tasks.settings import Placement, Settings
+from polylm.deployments.settings import Placement, Settings
 
 FOLDER = ROOT / "deployments"
 SETTINGS = {f"POLYLM_{name.upper()}" for model in (Settings, Placement) for name in model.model_fields}

@@ -13,7 +13,7 @@ from prefect.utilities.templating import apply_values
 from prefect.workers.process import ProcessWorker
 from samples import ROOT
 
-from polylm.tasks.settings import Placement, Settings
+from polylm.deployments.settings import Placement, Settings
 
 FOLDER = ROOT / "deployments"
 TEMPLATES = sorted((FOLDER / "work-pools").glob("*.json"))

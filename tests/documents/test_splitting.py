@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from input_files import read_all
 
+from polylm.deployments.settings import Settings
 from polylm.tasks.documents.ingest import IngestParams, ingest
 from polylm.tasks.documents.readers import Range, read, split
 from polylm.tasks.documents.sources import Source, Sources
 from polylm.tasks.run import run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import read_columns
 
 

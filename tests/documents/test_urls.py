@@ -7,6 +7,7 @@ from samples import write_jsonl
 
 from polylm.dashboard.gates import gate_jobs
 from polylm.dashboard.queries import Queries
+from polylm.deployments.settings import Settings
 from polylm.tasks.documents.clean import CleanParams, clean
 from polylm.tasks.documents.ingest import IngestParams, ingest
 from polylm.tasks.documents.sources import Source, Sources
@@ -15,7 +16,6 @@ from polylm.tasks.keys import file_digest
 from polylm.tasks.rules import judge
 from polylm.tasks.run import File, adopt, run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError
 from polylm.tasks.why import why
 

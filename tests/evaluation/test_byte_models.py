@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.evaluation.bits import bits_per_byte
 from polylm.tasks.evaluation.byte_models import (
     ByteModelParams,
@@ -11,7 +12,6 @@ from polylm.tasks.evaluation.byte_models import (
     train_byte_models,
 )
 from polylm.tasks.evaluation.languages import EvaluationError, held_out_texts
-from polylm.tasks.settings import cache_folder
 
 needs_lmplz = pytest.mark.skipif(
     not (cache_folder() / "bin" / "lmplz").is_file(), reason="lmplz is not built yet: `make run` builds it"

@@ -1,5 +1,6 @@
 import pytest
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.evaluation.generation import (
     beginnings,
     continue_texts,
@@ -9,7 +10,6 @@ from polylm.tasks.evaluation.generation import (
     repetition,
 )
 from polylm.tasks.evaluation.languages import LANGUAGES, held_out_texts
-from polylm.tasks.settings import cache_folder
 
 
 def test_repetition_counts_grams_seen_before():

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import pytest
 from samples import command, environment, third_options, third_records, write_jsonl
 
+from polylm.deployments.settings import Settings
 from polylm.flows.alarms import AlarmsRaised, Decision, Watch
 from polylm.flows.everything import start
-from polylm.tasks.settings import Settings
-from polylm.tasks.store import read_json
+from polylm.tasks.maintenance.files import read_json
 
 
 def words(third, store, *more, name="run"):

@@ -11,7 +11,7 @@ import sys
 import pytest
 from samples import MODEL, ODD_TEXTS, call, command, environment, third_options, write_jsonl
 
-from polylm.tasks.store import read_json, write_json
+from polylm.tasks.maintenance.files import read_json, write_json
 
 LINE = json.dumps({"text": "Some text that is long enough to be a document of its own."})
 

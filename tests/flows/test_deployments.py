@@ -17,8 +17,8 @@ from pydantic import ValidationError
 from polylm.flows.deployed import DATA_STAGES, NEED_SOURCES, Approval, CorpusRequest, RunRequest
 from polylm.flows.recipe_options import resolve
 from polylm.flows.recipes import all_recipes
+from polylm.tasks.maintenance.files import read_json
 from polylm.tasks.stage import all_stages
-from polylm.tasks.store import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOYED = yaml.safe_load((ROOT / "prefect.yaml").read_text())

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from samples import MODEL, call, command, write_jsonl
 
 from polylm.dashboard.app import create_app
-from polylm.tasks.settings import Settings
+from polylm.deployments.settings import Settings
 
 pytestmark = pytest.mark.skipif(not MODEL.exists(), reason=f"{MODEL} is not there: `make install` fetches it")
 

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from samples import half_written, is_alive, third_records, wait_until, write_jsonl
 from upped import LANGUAGES
 
-from polylm.tasks.store import read_json
+from polylm.tasks.maintenance.files import read_json
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]
 CHANGES = ["ingest.part_rows=50"]  # keys that no other test makes; each line is seconds of clicks

@@ -26,13 +26,13 @@ from prefect_api import artifacts, ask, edges, flow_runs, lineage, record_of, st
 from samples import HELPERS, ROOT, command, environment, half_written, is_alive, snapshot, third_options, wait_until
 from toy_stages import Piece, Pieces, ReadParams, read
 
+from polylm.deployments.settings import Settings
 from polylm.flows.deployed import RunLog, drain
 from polylm.flows.prefect_artifacts import PrefectObserver
 from polylm.flows.prefect_runs import PrefectOrchestrator, boxed
 from polylm.flows.prefect_server import OFFLINE, prefect_server
 from polylm.tasks.run import StageFailed, run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import read_columns
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]

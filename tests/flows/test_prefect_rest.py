@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from polylm.flows.prefect_rest import ask, crash_what_died, stop_what_was_given_up
+from polylm.tasks.maintenance.files import read_json, write_json
 from polylm.tasks.maintenance.run_records import read_runs
-from polylm.tasks.store import read_json, write_json
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]
 

@@ -12,10 +12,10 @@ import pytest
 import toy_stages as toys
 from samples import environment
 
+from polylm.deployments.settings import Settings
 from polylm.flows.progress import Lines
 from polylm.tasks.run import run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, Progress, Workspace
 
 ON_A_TERMINAL = """

@@ -6,11 +6,11 @@ import json
 import pytest
 from samples import DOCUMENTS, MODEL
 
+from polylm.deployments.settings import Settings
 from polylm.flows.everything import start
 from polylm.flows.reading import explain, export_to, first_rows, runs_of
 from polylm.tasks.maintenance.verify import damaged
 from polylm.tasks.session import Observer
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import StoreError
 
 pytestmark = pytest.mark.skipif(not MODEL.exists(), reason="`make install` fetches the language-identification model")

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
+from polylm.deployments.settings import Settings
 from polylm.flows.recipe_options import origins, resolve
 from polylm.flows.recipes import SAMPLE
-from polylm.tasks.settings import Settings
 
 DOCUMENTS = f"mine={SAMPLE / 'documents.jsonl.gz'}"
 FASTTEXT = b"\xba\x16\x4f\x2f"  # how its models begin

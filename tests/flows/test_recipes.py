@@ -2,10 +2,10 @@
 
 import pytest
 
+from polylm.deployments.settings import Settings
 from polylm.flows.everything import start
 from polylm.flows.recipe_options import resolve
 from polylm.flows.recipes import SAMPLE, Recipe, all_recipes
-from polylm.tasks.settings import Settings
 
 DOCUMENTS = f"mine={SAMPLE / 'documents.jsonl.gz'}"
 

@@ -9,12 +9,12 @@ import pyarrow.compute as pc
 import pytest
 from samples import third_options
 
+from polylm.deployments.settings import Settings
 from polylm.flows.everything import start
 from polylm.flows.reading import kept_by_language
 from polylm.tasks.corpus.language import LANGUAGES
 from polylm.tasks.corpus.rule_sets import DEFAULT, SETS, rule_set
 from polylm.tasks.corpus.text_rules import RULES
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import all_stages
 from polylm.tasks.store import read_columns
 

@@ -15,8 +15,8 @@ from upped import few_records
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from polylm.deployments.settings import Settings
 from polylm.flows.up import _deploy
-from polylm.tasks.settings import Settings
 from polylm.tasks.store import Store, read_columns
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]

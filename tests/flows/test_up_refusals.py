@@ -3,9 +3,9 @@
 import pytest
 from upped import free_ports
 
+from polylm.deployments.settings import Settings
 from polylm.flows import up as module
 from polylm.flows.up import up
-from polylm.tasks.settings import Settings
 
 
 @pytest.fixture

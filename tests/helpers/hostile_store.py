@@ -21,8 +21,8 @@ from made_store import (
 from samples import ODD_TEXTS, call, command, third_records
 
 from polylm.tasks.corpus.language import want_languages
+from polylm.tasks.maintenance.files import read_json, write_json
 from polylm.tasks.stage import REASON
-from polylm.tasks.store import read_json, write_json
 
 LINE = 1_000_000  # characters of one line
 ORDINARY = 60  # documents of the sample among the hostile ones, so that gates have something to keep

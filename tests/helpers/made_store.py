@@ -12,14 +12,15 @@ from fastapi.testclient import TestClient
 from tokenizers import pre_tokenizers, trainers
 
 from polylm.dashboard.app import create_app
+from polylm.deployments.settings import Settings
 from polylm.model.metrics import RunLog, StepMetrics
 from polylm.tasks import keys
 from polylm.tasks.evaluation.table import EVALUATION, make_rows
 from polylm.tasks.instructions.generate import INSTRUCTION
 from polylm.tasks.instructions.journal import Answer, Journal
-from polylm.tasks.settings import Settings
+from polylm.tasks.maintenance.files import write_json
 from polylm.tasks.stage import REASON
-from polylm.tasks.store import Artifact, Part, Record, Store, write_json
+from polylm.tasks.store import Artifact, Part, Record, Store
 from polylm.tasks.tokens.curriculum import CURRICULUM
 from polylm.tasks.tokens.tokenizer import STATISTICS, new_tokenizer
 from polylm.tasks.training.train import EXECUTION

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import psutil
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks import keys
 from polylm.tasks.build import Job, PartInput
-from polylm.tasks.settings import cache_folder
-from polylm.tasks.store import read_columns, read_record, walk_files
+from polylm.tasks.maintenance.files import walk_files
+from polylm.tasks.store import read_columns, read_record
 
 HELPERS = Path(__file__).resolve().parent
 ROOT = HELPERS.parents[1]

@@ -7,9 +7,9 @@ from pathlib import Path
 from samples import snapshot
 from toy_stages import Pieces, ReadParams, meet, read, toy_flow, toy_pieces
 
+from polylm.deployments.settings import Settings
 from polylm.tasks.run import run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams
 
 

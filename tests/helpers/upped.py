@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from samples import command, environment, is_alive, third_records, wait_until
 
-from polylm.tasks.store import read_json
+from polylm.tasks.maintenance.files import read_json
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED")
 LANGUAGES = ["de", "en", "fr"]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from samples import HELPERS, call, command, environment, snapshot, third_options, wait_until, workers_of
 
-from polylm.tasks.settings import Settings
+from polylm.deployments.settings import Settings
 from polylm.tasks.store import Store, read_columns
 
 CONTEXT, BATCH, FINETUNE_STEPS = 256, 8, 6

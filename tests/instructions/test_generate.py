@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
+from polylm.deployments.settings import cache_folder
 from polylm.tasks.instructions.generate import INSTRUCTION, GenerateParams, generate_instructions
 from polylm.tasks.instructions.judge import REASONS
 from polylm.tasks.instructions.parse import split_tasks
-from polylm.tasks.settings import cache_folder
 from polylm.tasks.stage import Workspace
 
 IDENTIFIER = cache_folder() / "lid.176.ftz"

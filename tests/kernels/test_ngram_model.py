@@ -6,8 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 
+from polylm.deployments.settings import cache_folder
 from polylm.kernels import ngram_model
-from polylm.tasks.settings import cache_folder
 
 kenlm = pytest.importorskip("kenlm")
 WORDS = [f"w{i}" for i in range(60)] + ["größe", "世界", "a" * 40]

@@ -19,7 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import environment, snapshot, wait_until
 
+from polylm.deployments.settings import Settings
 from polylm.tasks.maintenance import pins
+from polylm.tasks.maintenance.files import MANIFEST, read_json, write_json
 from polylm.tasks.maintenance.gc import collect, empty_trash, plan, restore
 from polylm.tasks.maintenance.lock import InUse, alone
 from polylm.tasks.maintenance.needs import Policy
@@ -27,9 +29,8 @@ from polylm.tasks.maintenance.report import garbage
 from polylm.tasks.maintenance.verify import damaged
 from polylm.tasks.run import run
 from polylm.tasks.session import Observer, session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, files
-from polylm.tasks.store import MANIFEST, Store, StoreError, read_json, write_json
+from polylm.tasks.store import Store, StoreError
 
 ALL = Policy(keep_runs=1, older_than_days=0)
 WORDS = {"A": 1.0, "B": 2.0, "C": 3.0}

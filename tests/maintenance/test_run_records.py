@@ -10,13 +10,14 @@ import pytest
 import toy_stages as toys
 from samples import command, environment
 
+from polylm.deployments.settings import Settings
+from polylm.tasks.maintenance.files import read_json, write_json
 from polylm.tasks.maintenance.needs import Needs, Policy
 from polylm.tasks.maintenance.processes import is_alive
 from polylm.tasks.maintenance.run_records import read_run, read_runs
 from polylm.tasks.maintenance.verify import damaged
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
-from polylm.tasks.store import StoreError, read_json, write_json
+from polylm.tasks.store import StoreError
 
 STAGE = {"stage": "s", "jobs": 1, "reused": 0, "built": 1, "seconds": 0, "rows": 0, "reasons": {}, "artifact": "s/ab"}
 ODD = {

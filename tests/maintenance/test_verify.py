@@ -12,17 +12,18 @@ import pytest
 import toy_stages as toys
 from samples import snapshot
 
+from polylm.deployments.settings import Settings
 from polylm.tasks import keys
 from polylm.tasks.maintenance import pins, seal
+from polylm.tasks.maintenance.files import MANIFEST, read_json, write_json
 from polylm.tasks.maintenance.gc import collect
 from polylm.tasks.maintenance.needs import Policy
 from polylm.tasks.maintenance.recompute import Sample, parse_share, recomputed
 from polylm.tasks.maintenance.verify import damaged, whole
 from polylm.tasks.run import StageFailed, run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams, measure
-from polylm.tasks.store import MANIFEST, Store, StoreError, read_columns, read_json, read_record, write_json
+from polylm.tasks.store import Store, StoreError, read_columns, read_record
 
 KINDS = {"parts", "folders", "artifacts", "runs", "seen", "checked", "pins", "trash"}
 

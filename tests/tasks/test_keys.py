@@ -180,7 +180,7 @@ def test_a_fingerprint_sees_code_and_not_comments_docstrings_or_layout(tmp_path)
 def test_a_fingerprint_holds_the_kernels_below_and_not_the_machinery():
     seen = keys._imported("polylm.tasks.documents.clean")
     assert {"polylm.tasks.documents.clean", "polylm.kernels.clean_text"} <= seen
-    assert not seen & keys.MACHINERY
+    assert not seen & keys.WITHOUT_EFFECT
 
 
 def test_the_machinery_that_fingerprints_leave_out_is_there():

@@ -7,9 +7,9 @@ import pytest
 import toy_stages as toys
 from samples import call, command, snapshot, third_options, third_records, write_jsonl
 
+from polylm.deployments.settings import Settings
 from polylm.tasks.run import StageFailed, run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import NoParams
 from polylm.tasks.store import Store, read_columns
 

@@ -10,10 +10,10 @@ import pytest
 import toy_stages as toys
 from samples import call, environment, records_of, snapshot
 
+from polylm.deployments.settings import Settings
 from polylm.tasks.build import Failure
 from polylm.tasks.run import File, StageFailed, adopt, run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import REASON, NoParams, StageError
 from polylm.tasks.store import Store, StoreError, read_columns
 

@@ -17,18 +17,8 @@ from samples import half_written
 
 from polylm.tasks import keys
 from polylm.tasks.maintenance import seal
-from polylm.tasks.store import (
-    Artifact,
-    Part,
-    Record,
-    Store,
-    StoreError,
-    read_columns,
-    read_json,
-    read_record,
-    write_json,
-    write_parquet,
-)
+from polylm.tasks.maintenance.files import read_json, write_json, write_parquet
+from polylm.tasks.store import Artifact, Part, Record, Store, StoreError, read_columns, read_record
 
 KEY = "ab" + "0" * 62
 

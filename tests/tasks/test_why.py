@@ -7,9 +7,9 @@ import pytest
 import toy_stages as toys
 from samples import call, command
 
+from polylm.deployments.settings import Settings
 from polylm.tasks.run import run
 from polylm.tasks.session import session
-from polylm.tasks.settings import Settings
 from polylm.tasks.stage import REASON, NoParams
 from polylm.tasks.store import Store, read_columns
 from polylm.tasks.why import why

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from polylm.deployments.settings import Placement
 from polylm.model.rows import packed_schema
-from polylm.tasks.settings import Placement
 from polylm.tasks.stage import Progress, StageError, Workspace
 from polylm.tasks.tokens.curriculum import CurriculumParams, SegmentParams, plan_curriculum
 from polylm.tasks.tokens.pack import Documents, pack_documents

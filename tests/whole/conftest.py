@@ -4,8 +4,8 @@ import pytest
 from samples import call
 from whole import Whole, copy_store, load_scripted, made_once
 
+from polylm.deployments.settings import cache_folder
 from polylm.flows.recipes import SMOLLM2
-from polylm.tasks.settings import cache_folder
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,8 @@ from polylm.model.sampler import Sampler
 from polylm.tasks import keys
 from polylm.tasks.evaluation.languages import LANGUAGES
 from polylm.tasks.evaluation.table import AVERAGE, CATEGORIES, NOT_RUN
+from polylm.tasks.maintenance.files import MANIFEST
 from polylm.tasks.stage import REASON, all_stages
-from polylm.tasks.store import MANIFEST
 from polylm.tasks.tokens.curriculum import deviations, non_english_share, planned_rows
 
 pytestmark = pytest.mark.ranks
