@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import bombs
-import malformed
+import well_formed
 from samples import HELPERS, command
 
 from torture.stores import say
@@ -20,7 +20,7 @@ def malformed_inputs(folder: Path, *, inputs: int, seed: int) -> list[Line]:
     """Seeds `seed * inputs` and on for every reader."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
-    for kind in malformed.BUILDERS:
+    for kind in well_formed.BUILDERS:
         line = Line(
             f"malformed inputs, {kind}",
             f"read or refused by name, records = documents + bad, under {PEAK_BYTES >> 20} MB",

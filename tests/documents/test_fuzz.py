@@ -9,12 +9,13 @@ import sys
 
 import malformed
 import pytest
+import well_formed
 from samples import HELPERS, environment
 
 CASES = 150  # a reader
 
 
-@pytest.mark.parametrize("kind", malformed.BUILDERS)
+@pytest.mark.parametrize("kind", well_formed.BUILDERS)
 def test_malformed_files_of_every_format_are_read_or_refused_by_name(kind, tmp_path):
     outcomes, wrong = malformed.run_cases(tmp_path, kind, range(CASES))
     assert wrong == []
@@ -22,7 +23,7 @@ def test_malformed_files_of_every_format_are_read_or_refused_by_name(kind, tmp_p
     assert outcomes["refused"] > 0
 
 
-@pytest.mark.parametrize("kind", malformed.BUILDERS)
+@pytest.mark.parametrize("kind", well_formed.BUILDERS)
 def test_every_kind_of_damage_comes_up(kind, tmp_path):
     seen = {malformed.make_case(kind, seed, tmp_path).damage for seed in range(CASES)}
     assert seen == {damage.__name__ for damage in malformed.DAMAGES}

@@ -8,16 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 import toy_stages as toys
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from samples import environment, snapshot, wait_until
+from toy_history import WORDS, replays, toy_run
 
 from polylm.deployments.settings import Settings
 from polylm.tasks.maintenance import pins
@@ -33,20 +31,6 @@ from polylm.tasks.stage import NoParams, files
 from polylm.tasks.store import Store, StoreError
 
 ALL = Policy(keep_runs=1, older_than_days=0)
-WORDS = {"A": 1.0, "B": 2.0, "C": 3.0}
-
-
-def toy_run(root, name="A", mode="run", pieces=1):
-    """A run whose gate has one of three thresholds, and of C the documents differ too."""
-    with session(Settings(store=root, workers=0), mode=mode, name=name) as here:
-        keep = toys.KeepParams(min_words={"short": 0.0, "long": WORDS[name]})
-        toys.toy_flow(toys.toy_pieces(pieces + (name == "C"))[name == "C" :], keep=keep)
-    return here
-
-
-def replays(root, name):
-    """Does a plan find everything that a run made?"""
-    return [(report.stage, report.built) for report in toy_run(root, name, "plan").reports if report.built] == []
 
 
 @pytest.fixture(scope="module")
@@ -62,90 +46,6 @@ def pristine(tmp_path_factory):
 def store(pristine, tmp_path):
     shutil.copytree(pristine, tmp_path / "store")
     return Store(tmp_path / "store")
-
-
-class Died(BaseException):
-    """Stands for a kill: nothing catches it."""
-
-
-def dying(function, calls):
-    """The function, for so many calls; then death."""
-    left = iter(range(calls))
-
-    def call(*args, **kwargs):
-        if next(left, None) is None:
-            raise Died
-        return function(*args, **kwargs)
-
-    return call
-
-
-class History:
-    """A store, and what must be true of it."""
-
-    def __init__(self, root):
-        self.root, self.store = root, Store(root).open()
-        self.runs, self.lost = [], set()  # names of runs in order; runs that gc was free to take
-        self.pins = {}
-
-    def run(self, name, keep):
-        toy_run(self.root, name)
-        self.runs.append(name)
-        self.lost.discard(name)
-
-    def pin(self, name, keep):
-        if self.runs:
-            ref = pins.pin(self.store, "choose")
-            self.pins[ref] = self.parts(ref)
-
-    def parts(self, ref):
-        return {part["key"] for part in read_json(self.root / "artifacts" / f"{ref}.json")["parts"]}
-
-    def gc(self, name, keep):
-        collect(self.store, Policy(keep, 0))
-        self.lost |= set(self.runs) - set(self.runs[-keep:])
-
-    def interrupted_gc(self, name, keep, after=3):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Path, "rename", dying(Path.rename, after))
-            with suppress(Died):
-                self.gc(name, keep)
-        self.lost |= set(self.runs) - set(self.runs[-keep:])
-
-    def restore(self, name, keep):
-        restore(self.store)
-        self.lost.clear()
-
-    def interrupted_restore(self, name, keep, after=3):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "link", dying(os.link, after))
-            with suppress(Died):
-                restore(self.store)
-
-    def check(self):
-        for name in {*self.runs} - self.lost:
-            assert replays(self.root, name), f"{name} of {self.runs}"
-        for ref, keys in self.pins.items():
-            assert self.parts(ref) == keys
-            assert all(self.store.part_path("choose", key).exists() for key in keys)
-        assert damaged(self.root).damage == ()
-
-
-STEPS = ("run", "run", "run", "pin", "gc", "gc", "interrupted_gc", "restore", "interrupted_restore")
-
-
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(
-    st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(list(WORDS)), st.integers(1, 2)), min_size=4, max_size=9)
-)
-def test_whatever_happened_before_kept_runs_and_pins_stay_whole(tmp_path_factory, steps):
-    history = History(tmp_path_factory.mktemp("history") / "store")
-    for step, name, keep in steps:
-        getattr(history, step)(name, keep)
-        history.check()
-    history.restore("A", 1)
-    history.check()
-    assert not any((history.root / "trash").glob("*/list.json")) or history.runs
 
 
 def test_a_plan_changes_nothing_and_says_what_would_go_by_stage(store):
