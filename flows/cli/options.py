@@ -1,7 +1,7 @@
 """The command's name and the options that several of its commands have."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import json
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter, Token
@@ -26,13 +26,6 @@ def _whole(_type: Any, tokens: Sequence[Token]) -> int:
         raise ValueError(f"{tokens[0].value!r}: expected a whole number") from None
 
 
-def _folder(_type: Any, tokens: Sequence[Token]) -> Path:
-    """A folder: `Path("")` would be this one, which nobody means by a variable that is empty."""
-    if not tokens[0].value:
-        raise ValueError('"": expected the path of a folder, . for this one')
-    return Path(tokens[0].value)
-
-
 Whole = Annotated[int, Parameter(converter=_whole)]
 RecipeName = Annotated[str, Parameter(help="A recipe, as `polylm recipes` lists them.")]
 Sources = Annotated[
@@ -42,9 +35,8 @@ Changes = Annotated[
     list[str] | None,
     Parameter(name="--set", negative="", help="Change a field of the recipe, a.b=VALUE; may be repeated."),
 ]
-StoreOption = Annotated[
-    Path | None,
-    Parameter(name="--store", converter=_folder, help="The folder of artifacts (POLYLM_STORE, else ./store)."),
+StoreOption = Annotated[  # text, not a Path: that of "" would be this folder, which `Settings` refuses
+    str | None, Parameter(name="--store", help="The folder of artifacts (POLYLM_STORE, else ./store).")
 ]
 Workers = Annotated[
     int | None,
@@ -58,7 +50,7 @@ Until = Annotated[str | None, Parameter(name="--until", help="The last stage to 
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON.")]
 
 
-def settings_of(store: Path | None, workers: int | None = None) -> "Settings":
+def settings_of(store: str | None, workers: int | None = None) -> "Settings":
     """Where and how fast, from options and the environment."""
     from pydantic import ValidationError
 
@@ -70,8 +62,15 @@ def settings_of(store: Path | None, workers: int | None = None) -> "Settings":
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
-        told = [
-            f"POLYLM_{'_'.join(map(str, one['loc'])).upper()}={one['input']}: {one['msg'].removeprefix('Value error, ')}"
-            for one in error.errors()
-        ]
+        told = [f"{_named(one['loc'], one['input'], given)}: {_message(one)}" for one in error.errors()]
         raise ValueError("; ".join(told).encode("utf-8", "backslashreplace").decode()) from error
+
+
+def _named(field: Sequence[int | str], value: Any, given: Mapping[str, Any]) -> str:
+    """How a setting was given: by an option, or else by the environment."""
+    name = "_".join(map(str, field))
+    return f"POLYLM_{name.upper()}={value}" if given.get(name) is None else f"--{name} {value or json.dumps(value)}"
+
+
+def _message(error: Mapping[str, Any]) -> str:
+    return str(error["msg"]).removeprefix("Value error, ")

@@ -88,19 +88,20 @@ def plan(
         print_json({"stages": [as_values(report) for report in here.reports], "kept": kept})
         return
     unread = sum(len(report.built) for report in here.reports if report.stage == "ingest")
+    bound, why = (
+        ("about", ": a file that is not read yet counts as one part, however many it becomes")
+        if unread
+        else ("at most", "")
+    )
     for report in here.reports:
-        print(plan_line(report, "about" if unread else "at most"))
+        print(plan_line(report, bound))
     for alarm in here.record["alarms"]:
         print(f"alarm: {alarm['message']}")
     if until is None or kept is not None:
         print("kept: known as soon as what gates read is built" if kept is None else kept_table(kept))
     total = sum(len(report.built) for report in here.reports)
-    if all(report.exact for report in here.reports):
-        print(f"{total} jobs to build")
-    elif unread:
-        print(f"about {total} jobs to build: a file that is not read yet counts as one part, however many it becomes")
-    else:
-        print(f"at most {total} jobs to build")
+    exact = all(report.exact for report in here.reports)
+    print(f"{total} jobs to build" if exact else f"{bound} {total} jobs to build{why}")
 
 
 @app.command
