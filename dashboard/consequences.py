@@ -11,7 +11,7 @@ import pyarrow as pa
 from polylm.dashboard import document as doc
 from polylm.dashboard.document import Cluster
 from polylm.dashboard.gates import extras_of, gate_jobs
-from polylm.dashboard.keeping import Change, any_broken, with_changes
+from polylm.dashboard.keeping import Change, any_broken, unseen_gates, with_changes
 from polylm.dashboard.queries import Place, Queries
 from polylm.tasks import build, keys
 from polylm.tasks.build import Job
@@ -32,6 +32,9 @@ class LetIn:
     kept: int
     judged: int
     documents: int
+    unseen: tuple[
+        str, ...
+    ]  # gates that have judged none of them, because of what was not measured: `kept` is "at most"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Alike:
     """What becomes of documents that are alike with changes made."""
 
     keeper: str  # the address of the one that is kept
+    instead_of: str | None  # of the one that is kept without the changes
     remaining: int  # documents that no gate rejects
     asked: int  # of the cluster
 
@@ -65,7 +69,7 @@ def let_in(here: Queries, gates: Sequence[Entry], changes: Sequence[Change], pla
         for other in others if more.any() else ():
             more &= ~_rejected(here, other, index)
         kept += int(more.sum())
-    return LetIn(passing, kept, judged, manifests[0].rows)
+    return LetIn(passing, kept, judged, manifests[0].rows, unseen_gates(here, gates, changes))
 
 
 def alike_with(
@@ -82,6 +86,7 @@ def alike_with(
         if one not in by_part[one.part]:
             by_part[one.part].append(one)
     remaining: list[tuple[int, int, str]] = []
+    now: list[str] = []
     for part, places in by_part.items():
         rows = [one.row for one in places]
         goes = _any_of(
@@ -91,13 +96,14 @@ def alike_with(
             ]
         )
         told = doc.rows_of(here, run, "clean", part, rows, ["chars"])
-        remaining += [
-            (-values["chars"], one.number, one.address)
-            for one, values, gone in zip(places, told, goes, strict=True)
-            if not gone
-        ]
+        ranked = [(-values["chars"], one.number, one.address) for one, values in zip(places, told, strict=True)]
+        remaining += [rank for rank, gone in zip(ranked, goes, strict=True) if not gone]
+        gone_now = _any_of(_rejected(here, gate, part)[rows] for gate in gates)
+        now += [one.address for one, gone in zip(places, gone_now, strict=True) if not gone]
     assert remaining, f"no gate rejects {place.address} with these changes, or nobody asks for its like"
-    return Alike(min(remaining)[2], len(remaining), sum(map(len, by_part.values())))
+    keeper = min(remaining)[2]
+    displaced = next((address for address in now if address != keeper), None)
+    return Alike(keeper, displaced, len(remaining), sum(map(len, by_part.values())))
 
 
 @dataclass(frozen=True)

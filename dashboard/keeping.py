@@ -68,7 +68,7 @@ def advice_on(here: Queries, run: Run, jobs: Sequence[tuple[Entry, Job]], place:
             params = with_changes(job, {path: value for change in own for path, value in change.changes.items()})
             rules = job.stage(one_row(here, job, place.row).for_gate(), params, *extras_of(job))
             still |= bool(any_broken(rules)[0])
-    return Advice(changes, not still, _unseen(here, [entry for entry, _ in jobs], changes))
+    return Advice(changes, not still, unseen_gates(here, [entry for entry, _ in jobs], changes))
 
 
 def _changes(here: Queries, run: Run, entry: Entry, job: Job, row: int) -> list[Change]:
@@ -165,7 +165,7 @@ def _behind(here: Queries, run: Run, made: Manifest) -> Iterator[str]:
             waiting += here.reads(read.ref).values()
 
 
-def _unseen(here: Queries, gates: Sequence[Entry], changes: Sequence[Change]) -> tuple[str, ...]:
+def unseen_gates(here: Queries, gates: Sequence[Entry], changes: Sequence[Change]) -> tuple[str, ...]:
     """The gates that read what was only measured of documents that the gates of these changes kept."""
     rejecting = {change.entry.artifact for change in changes}
     return tuple(

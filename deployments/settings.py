@@ -51,7 +51,9 @@ class Settings(BaseSettings):
     store: Annotated[Path, BeforeValidator(_named)] = Field(
         default=Path("store"), description="The folder of artifacts; all workers must see it."
     )
-    workers: int = Field(default=os.cpu_count() or 1, ge=0, description="Worker processes; 0 works in this process.")
+    workers: int = Field(
+        default=os.cpu_count() or 1, ge=0, le=10_000, description="Worker processes; 0 works in this process."
+    )
     engine: Literal["processes", "dask"] = Field(default="processes", description="What runs the jobs.")
     scheduler: str = Field(default="", description="A Dask scheduler: tcp://HOST:PORT, or the path of its file.")
     models: Annotated[Path, AfterValidator(Path.absolute)] = Field(

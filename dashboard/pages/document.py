@@ -86,6 +86,7 @@ def document(
         text=shown,
         script=about["script"] or doc.script_of("".join(piece.text for piece in shown.pieces if not piece.cut)),
         cluster=cluster,
+        is_compared=doc.row_of(here, run, "sign", place, ["bands"]).get("bands") is not None,
         other=other,
         diff=diff,
         advice=(advice := advice_on(here, run, jobs, place, verdict) if verdict.first and not unasked else None),

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import io
 import os
+import shutil
 import signal
 import sys
 from typing import Any
@@ -16,12 +17,16 @@ from polylm.flows.cli import keeping, looking, running
 from polylm.flows.cli.options import app
 from polylm.tasks.maintenance import signals
 
+LEAST_COLUMNS = 40  # of a terminal: options fit, and in one column cyclopts looks for a place to break a line without end
+
 __all__ = ["app", "keeping", "looking", "main", "running"]  # the commands are there once their modules are imported
 
 
 def main() -> None:
     """Run the command; turn a user's mistake into one line and exit 2."""
     _mend_streams()
+    if shutil.get_terminal_size().columns < LEAST_COLUMNS:
+        os.environ["COLUMNS"] = str(LEAST_COLUMNS)
     try:
         _main()
     finally:

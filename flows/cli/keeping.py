@@ -27,6 +27,8 @@ def verify(
     from polylm.tasks.maintenance.recompute import Sample, parse_share, recomputed
     from polylm.tasks.maintenance.verify import damaged
 
+    if run is not None and recompute is None:
+        raise ValueError("--run names the run whose parts --recompute makes again: give both, or neither")
     settings = settings_of(store, workers)
     sample = None if recompute is None else Sample(parse_share(recompute), seed)
     found = damaged(settings.store)

@@ -56,8 +56,6 @@ def settings_of(store: str | None, workers: int | None = None) -> "Settings":
 
     from polylm.deployments.settings import Settings
 
-    if workers is not None and workers < 0:
-        raise ValueError(f"--workers {workers}: expected 0 (this process) or more")
     given = {"store": store, "workers": workers}
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]

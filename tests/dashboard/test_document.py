@@ -162,6 +162,12 @@ def test_an_unwanted_language_is_added_to_the_list(twins):
     (change,) = [change for change in advice.changes if change.rule == "unwanted_language"]
     assert resolve("sample", changes=change.words).wanted.languages[-1] == change.value
     assert "filter_text" in advice.unseen  # it was never measured, so nobody can promise
+    asked = f"/run/{run.id}/doc/{place.address}"
+    page = text_of(settled(lambda: twins.client.get(asked), "Reading the verdicts"))
+    assert "none of those that have judged it rejects it" in page
+    assert "or find that it is a duplicate: it was compared with no other document" in page
+    assert "It was not compared with others" in page
+    assert "at most 0, which filter text, filter quality have not judged" in page
 
 
 def test_how_many_others_a_change_lets_in_is_what_the_gates_say(here, run):
@@ -272,51 +278,67 @@ def test_a_duplicate_shows_its_keeper_and_what_differs(twins):
     assert f"Beside twins.0.{twins.long}" in page
 
 
+def too_short(words, lines):
+    """Two texts that are alike, both too short, the first with fewer words."""
+    return [" ".join(words[:count]).rstrip(".,") + "." for count in (44, 48)], (0, 1)
+
+
+def repeating(words, lines):
+    """A text that is kept, and the same with one line again and again at its end."""
+    return ["\n".join(lines), "\n".join([*lines, *4 * [max(lines, key=len)]])], (1,)
+
+
 @pytest.fixture(scope="module")
-def short(here, run, tmp_path_factory):
-    """A run over two documents that are alike, both too short: the first has fewer words than the second."""
-    folder = tmp_path_factory.mktemp("short")
-    for at in search(here, run, Question(fate="kept", language="en")).places:
-        place = here.place(run, here.address(run, *at))
-        words = row_of(here, run, "ingest", place, ["text"])["text"].split()
-        told = [" ".join(words[:count]).rstrip(".,") + "." for count in (44, 48)]
-        file = write_jsonl(folder / "short.jsonl", [{"text": text} for text in told])
-        settings = Settings(store=folder / f"store{place.number}", workers=0)
-        start("corpus", settings, sources=[f"short={file}"], until="drop_duplicates")
-        queries = create_app(settings).state.queries
-        first_run = queries.runs()[0]
-        both = [queries.place(first_run, f"short.0.{row}") for row in (0, 1)]
-        advice = [advised(queries, first_run, one) for one in both]
-        if all(one.is_whole and one.is_kept for one in advice) and cluster_of(queries, first_run, both[0]):
-            return SimpleNamespace(
-                here=queries, run=first_run, settings=settings, file=file, both=both, advice=advice,
-                client=TestClient(create_app(settings), base_url="http://127.0.0.1:8000"),
-            )  # fmt: skip
-    pytest.fail("no English text of the sample is only too short when it is cut")
+def alike(here, run, tmp_path_factory):
+    """A run over two documents that are alike, of which options would keep those that are rejected: makes one."""
+
+    def make(texts_of):
+        folder = tmp_path_factory.mktemp("alike")
+        for at in search(here, run, Question(fate="kept", language="en")).places:
+            place = here.place(run, here.address(run, *at))
+            text = row_of(here, run, "ingest", place, ["text"])["text"]
+            told, rejected = texts_of(text.split(), text.splitlines())
+            file = write_jsonl(folder / "alike.jsonl", [{"text": text} for text in told])
+            settings = Settings(store=folder / f"store{place.number}", workers=0)
+            start("corpus", settings, sources=[f"alike={file}"], until="drop_duplicates")
+            app = create_app(settings)
+            queries = app.state.queries
+            own = queries.runs()[0]
+            both = [queries.place(own, f"alike.0.{row}") for row in (0, 1)]
+            advice = [advised(queries, own, one) for one in both]
+            if all(advice[row].changes and advice[row].is_whole and advice[row].is_kept for row in rejected):
+                assert cluster_of(queries, own, both[0]).size == 2
+                client = TestClient(app, base_url="http://127.0.0.1:8000")
+                return SimpleNamespace(
+                    here=queries, run=own, settings=settings, file=file, both=both, advice=advice, client=client
+                )
+        pytest.fail("no English text of the sample would do")
+
+    return make
 
 
-@pytest.mark.parametrize(("asked", "keeper", "remaining"), [(0, 1, 2), (1, 1, 1)])
-def test_the_document_that_is_kept_by_the_options_is_the_one_that_the_page_names(short, asked, keeper, remaining):
-    here, run, place, advice = short.here, short.run, short.both[asked], short.advice[asked]
-    cluster = cluster_of(here, run, place)
+@pytest.mark.parametrize(
+    ("texts_of", "asked", "keeper", "remaining", "told"),
+    [
+        (too_short, 0, 1, 2, "so this one goes as a duplicate. The two are in one cluster up to a similarity of"),
+        (too_short, 1, 1, 1, "gates reject all of them but this one, so it is kept."),
+        (repeating, 1, 1, 2, "this one is kept, and alike.0.0, which is kept now, goes in its place."),
+    ],
+)
+def test_the_document_that_is_kept_by_the_options_is_the_one_that_the_page_names(
+    alike, texts_of, asked, keeper, remaining, told
+):
+    made = alike(texts_of)
+    here, run, place, advice = made.here, made.run, made.both[asked], made.advice[asked]
     gates = [entry for entry, _ in jobs_of(here, run, place)[0]]
-    found = alike_with(here, run, gates, advice.changes, place, cluster)
-    assert (found.keeper, found.remaining, found.asked) == (short.both[keeper].address, remaining, 2)
-    start("corpus", short.settings, sources=[f"short={short.file}"], changes=advice.words, until="drop_duplicates")
-    verdicts = [explain(short.settings, one.address, None)["verdict"] for one in short.both]
+    found = alike_with(here, run, gates, advice.changes, place, cluster_of(here, run, place))
+    assert (found.keeper, found.remaining, found.asked) == (made.both[keeper].address, remaining, 2)
+    page = text_of(settled(lambda: made.client.get(f"/run/{run.id}/doc/{place.address}"), "Reading which"))
+    assert "none of them rejects it" in page
+    assert told in page
+    start("corpus", made.settings, sources=[f"alike={made.file}"], changes=advice.words, until="drop_duplicates")
+    verdicts = [explain(made.settings, one.address, None)["verdict"] for one in made.both]
     assert [verdict == "kept" for verdict in verdicts] == [number == keeper for number in (0, 1)]
-
-    page = settled(lambda: short.client.get(f"/run/{run.id}/doc/{place.address}"), "Reading which")
-    told = text_of(page)
-    assert "none of them rejects it" in told
-    if asked == keeper:
-        assert "gates reject all of them but this one, so it is kept" in told
-    else:
-        assert (
-            f"Then it goes as a duplicate: of 2 documents that are alike no gate rejects 2 with these options, and of those {found.keeper} is kept"
-            in told
-        )
-        assert "--set clusters.min_similarity=" in told
 
 
 def test_two_equal_documents_are_compared_when_asked(twins):

@@ -84,6 +84,13 @@ def test_a_language_with_no_text_and_odd_texts_go_through_the_data_stages(polylm
     assert out.startswith("odd.0.1  rejected by drop_empty: empty")
 
 
+def test_help_ends_in_a_terminal_of_any_width(tmp_path):
+    words, narrow = command("run", "--help"), environment(COLUMNS="1")
+    done = subprocess.run(words, env=narrow, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--source" in done.stdout
+
+
 def test_data_goes_to_stdout_and_the_rest_to_stderr(polylm, tmp_path):
     (tmp_path / "a.jsonl").write_text(LINE)
     code, out, err = polylm(*ingest("--source", "a=a.jsonl", "--json"))

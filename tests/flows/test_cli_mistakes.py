@@ -252,7 +252,11 @@ def test_an_empty_store_is_refused_and_does_not_mean_this_folder(polylm, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("workers", [-1, "two", 1.5])
+def test_a_run_that_verify_would_not_look_at_is_refused(mistake):
+    assert mistake("verify", "--run", "nope").startswith("--run names the run whose parts --recompute makes again")
+
+
+@pytest.mark.parametrize("workers", [-1, "two", 1.5, 10**20])
 def test_a_number_of_workers_that_is_none(polylm, workers):
     code, out, err = polylm("plan", "sample", "--workers", workers)
     assert (code, out) in ((2, ""), (1, ""))
