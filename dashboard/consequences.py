@@ -77,12 +77,12 @@ def alike_with(
 ) -> Alike:
     """Which document of a cluster is kept when these changes are made, by the order of `choose_keepers`.
 
-    Asks the members that the cluster lists: a larger one is not read whole.
+    Asks the first MOST_MEMBERS of a larger cluster.
     """
     moved = _moved(here, changes)
     others = [gate for gate in _without(gates, moved) if gate.stage != "drop_duplicates"]
     by_part: defaultdict[int, list[Place]] = defaultdict(list)
-    for one in (place, *(here.place(run, member.address) for member in cluster.members)):
+    for one in (place, *(here.place(run, address) for address in cluster.first)):
         if one not in by_part[one.part]:
             by_part[one.part].append(one)
     remaining: list[tuple[int, int, str]] = []

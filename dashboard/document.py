@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polylm.dashboard.funnel import gates_of
+from polylm.dashboard.funnel import gates_of, gone_gates
 from polylm.dashboard.gates import gate_jobs
 from polylm.dashboard.queries import Place, Queries
 from polylm.tasks import keys
@@ -16,6 +16,7 @@ from polylm.tasks.store import StoreError
 from polylm.tasks.why import Answer, why
 
 SHOWN_MEMBERS = 50  # of a cluster
+MOST_MEMBERS = 1_000  # of a cluster that are asked what would become of them: a second, in parts of any number
 _ABOUT = ("id", "url", "date", "licence", "kind", "extra")
 _LABELS = ("language", "confidence", "runner_up", "runner_up_confidence", "script", "script_share")
 _DECLARED = ("declared",)
@@ -61,8 +62,10 @@ class Cluster:
 
     size: int
     members: list[Member]  # the first SHOWN_MEMBERS by number
+    first: list[str]  # addresses of the first MOST_MEMBERS
     centre: str
     keeper: str | None  # None where not more than one of them passed the other gates
+    is_judged: bool  # whether it is known which of them stays
 
 
 def about(here: Queries, run: Run, place: Place) -> dict[str, Any]:
@@ -102,7 +105,10 @@ def last(here: Queries, run: Run, stage: str) -> Entry | None:
 
 def jobs_of(here: Queries, run: Run, place: Place) -> tuple[list[tuple[Entry, Job]], list[str]]:
     """Every gate of a run that can be asked again, with its job on a document's part; and why the others cannot be."""
-    jobs, problems = [], []
+    jobs, problems = (
+        [],
+        [f"{name}: its artifact is gone: collected as garbage, or lost" for name in gone_gates(here, run)],
+    )
     for entry in gates_of(here, run):
         try:
             jobs.append((entry, gate_jobs(here, entry)[place.part]))
@@ -135,12 +141,12 @@ def cluster_of(here: Queries, run: Run, place: Place) -> Cluster | None:
     clusters = last(here, run, "verify_clusters")
     if number is None or clusters is None:
         return None
-    found = here.sql(
-        "SELECT doc, similarity, band, count(*) OVER () AS size FROM {beside} WHERE c.cluster = ? ORDER BY doc LIMIT ?",
-        {"c": clusters},
-        [number, SHOWN_MEMBERS],
-    ).to_pylist()
-    keeper = _keeper(here, run, [row["doc"] for row in found])
+    every = here.sql(
+        "SELECT doc, similarity, band FROM {beside} WHERE c.cluster = ? ORDER BY doc", {"c": clusters}, [number]
+    )
+    found = every.slice(0, SHOWN_MEMBERS).to_pylist()
+    keepers = last(here, run, "choose_keepers")
+    keeper = _keeper(here, keepers, every["doc"].to_pylist()) if keepers else None
     names = list(here.manifest(here.entry(run, "ingest")).sources)
     members = [
         Member(
@@ -153,7 +159,8 @@ def cluster_of(here: Queries, run: Run, place: Place) -> Cluster | None:
         for row in found
     ]
     told = None if keeper is None else keys.address(keeper, names)
-    return Cluster(found[0]["size"] if found else 0, members, keys.address(number, names), told)
+    first = [keys.address(doc, names) for doc in every["doc"].slice(0, MOST_MEMBERS).to_pylist()]
+    return Cluster(every.num_rows, members, first, keys.address(number, names), told, keepers is not None)
 
 
 def script_of(text: str | None, looked_at: int = 20_000) -> str:
@@ -164,12 +171,25 @@ def script_of(text: str | None, looked_at: int = 20_000) -> str:
     return name if name == "CJK" else name.capitalize()
 
 
-def _keeper(here: Queries, run: Run, docs: list[int]) -> int | None:
-    keepers = last(here, run, "choose_keepers")
-    if keepers is None:
-        return None
-    found = here.sql("SELECT keeper FROM {beside} WHERE list_contains(?, k.doc) LIMIT 1", {"k": keepers}, [docs])
+def _keeper(here: Queries, keepers: Entry, docs: list[int]) -> int | None:
+    found = here.sql("SELECT keeper FROM {beside} WHERE k.doc IN (SELECT unnest(?)) LIMIT 1", {"k": keepers}, [docs])
     return found["keeper"][0].as_py() if found.num_rows else None
+
+
+def similarities(here: Queries, run: Run, places: Sequence[Place]) -> list[float]:
+    """How similar each document is to the centre of its cluster; fewer numbers where one is in none."""
+    clusters = last(here, run, "verify_clusters")
+    if clusters is None:
+        return []
+    docs = [place.number for place in places]
+    found = here.sql("SELECT similarity FROM {beside} WHERE c.doc IN (SELECT unnest(?))", {"c": clusters}, [docs])
+    return [float(value) for value in found["similarity"].to_pylist()]
+
+
+def are_equal(here: Queries, run: Run, places: Sequence[Place]) -> bool:
+    """Whether the search for duplicates takes documents for the same: the hash of their words is its first band's."""
+    bands = [row_of(here, run, "sign", place, ["bands"]).get("bands") for place in places]
+    return None not in bands and len({own[0] for own in bands if own}) == 1
 
 
 def _read_rows(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from polylm.dashboard.gates import stage_of
 from polylm.dashboard.queries import Queries
 from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.stage import REASON
@@ -64,8 +65,20 @@ def gates_of(here: Queries, run: Run) -> list[Entry]:
     if not documents or not here.has(documents[-1]):
         return []
     parts = len(here.manifest(documents[-1]).parts)
-    found = [entry for entry in run.stages if here.has(entry) and list(here.columns(entry)) == [REASON]]
+    found = [entry for entry in run.stages if here.has(entry) and _is_gate(here, entry)]
     return [entry for entry in found if len(here.manifest(entry).parts) == parts]
+
+
+def gone_gates(here: Queries, run: Run) -> list[str]:
+    """The gates of a run whose artifacts are gone: what they said of a document is not known."""
+    stages = [(entry, stage_of(entry.stage)) for entry in run.stages if not here.has(entry)]
+    return [entry.stage for entry, stage in stages if stage is not None and stage.kind == "gate"]
+
+
+def _is_gate(here: Queries, entry: Entry) -> bool:
+    """By today's code, which opens no file; of a stage that it does not have, by the columns."""
+    stage = stage_of(entry.stage)
+    return stage.kind == "gate" if stage is not None else list(here.columns(entry)) == [REASON]
 
 
 def funnel_of(here: Queries, run: Run) -> Funnel | None:

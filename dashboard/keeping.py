@@ -151,7 +151,7 @@ def outward(value: float, up: bool, whole: bool = False) -> float | int:
 
 def _behind(here: Queries, run: Run, made: Manifest) -> Iterator[str]:
     """The fields of the recipe that the tables were made from which a gate's bounds come from: `floors.lowest (0.3)`."""
-    waiting, seen = [read for read in here.reads(made.ref).values() if read.shape != "rows"], {made.ref}
+    waiting, seen = [read for read in _reads(here, made) if read.shape != "rows"], {made.ref}
     while waiting:
         read = waiting.pop(0)
         stage = stage_of(read.stage)
@@ -162,7 +162,12 @@ def _behind(here: Queries, run: Run, made: Manifest) -> Iterator[str]:
         if stage.kind == "files" and field:
             yield from (f"{field}.{path} ({value})" for path, value in leaves(read.params) if _is_simple(value))
         elif not read.params:
-            waiting += here.reads(read.ref).values()
+            waiting += _reads(here, read)
+
+
+def _reads(here: Queries, made: Manifest) -> list[Manifest]:
+    """What an artifact was made from, as far as it is there."""
+    return [here.manifest(ref) for ref in made.reads if not ref.startswith("adopt/") and here.has(ref)]
 
 
 def unseen_gates(here: Queries, gates: Sequence[Entry], changes: Sequence[Change]) -> tuple[str, ...]:

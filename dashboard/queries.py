@@ -210,7 +210,7 @@ class Queries:
         except ValueError as error:
             raise BadRequest(str(error)[:400]) from error
         for index, part in enumerate(raw.parts):
-            if part.label == f"{source}.{number}" and row < part.rows:
+            if part.label == f"{source}.{number}" and row < part.rows and address == f"{part.label}.{row}":
                 return Place(address, index, row, (part.number or 0) + row)
         raise Missing(f"The run {run.id} has no document {address[:100]}.")
 

@@ -314,19 +314,25 @@ def read_record(path: Path) -> Record:
 
 
 def _of(record: Record, stage: str, key: str) -> Record:
-    """A record, where it is the one of a stage's job: a restore or copy that went wrong puts whole files in others' places."""
-    if (record.stage, record.key) != (stage, key.partition(".")[0]):
-        raise ValueError(f"it holds the part {record.key[:16]} of {record.stage}")
+    """A record, where it is the one of a stage's job."""
+    _check_own(record.stage, record.key, stage, key)
     return record
+
+
+def _check_own(stage: str, key: str, stage_here: str, key_here: str) -> None:
+    """A restore or copy that went wrong puts whole files in others' places."""
+    if (stage, key) != (stage_here, key_here.partition(".")[0]):
+        raise ValueError(f"it holds the part {key[:16]} of {stage}")
 
 
 def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Columns of a part, without its record; StoreError where their values are not those that were written."""
     try:
         if data := seal.read_small(path):
-            return pq.ParquetFile(pa.BufferReader(data)).read(columns, use_threads=False).replace_schema_metadata(None)
-        told = _metadata(path).get(RECORD)  # a table of other origin has none
-        written = json.loads(told)["columns"] if told else {}
+            file = pq.ParquetFile(pa.BufferReader(data))
+            _written(file.metadata.metadata or {}, path)
+            return file.read(columns, use_threads=False).replace_schema_metadata(None)
+        written = _written(_metadata(path), path)
         table = pq.read_table(path, columns=columns, page_checksum_verification=True, partitioning=None)
         # Page checksums do not cover the headers of pages; hashing costs a fraction of what made the values.
         if wrong := [name for name in table.schema.names if written.get(name) not in (None, keys.content(table[name]))]:
@@ -337,6 +343,16 @@ def read_columns(path: Path, columns: list[str] | None = None) -> pa.Table:
             raise
         raise StoreError(f"{path} is damaged ({error}): delete it, and the next run makes it again") from error
     return table.replace_schema_metadata(None)
+
+
+def _written(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, str]:
+    """The content digests of a part's columns; ValueError where it is another's. A table of other origin has none."""
+    if not (told := metadata.get(RECORD)):
+        return {}
+    record = json.loads(told)
+    if path.parent.parent.parent.name == "parts":
+        _check_own(record["stage"], record["key"], path.parent.parent.name, path.stem)
+    return dict(record["columns"])
 
 
 def read_manifest(path: Path) -> Any:

@@ -15,7 +15,7 @@ from polylm.dashboard.commands import polylm
 from polylm.dashboard.consequences import Alike, LetIn, alike_with, let_in
 from polylm.dashboard.document import Cluster, Verdict
 from polylm.dashboard.errors import BadRequest, Missing, Notes
-from polylm.dashboard.funnel import gates_of
+from polylm.dashboard.funnel import gates_of, gone_gates
 from polylm.dashboard.keeping import Advice, Change, advice_on
 from polylm.dashboard.origins import Origin, origins_of
 from polylm.dashboard.queries import Here, Place, Queries
@@ -26,7 +26,8 @@ from polylm.dashboard.shown_text import shown_text
 from polylm.dashboard.training_trace import SHOWN_STEPS, PackedRow, Training, packed_rows, trainings
 from polylm.dashboard.view import number, page, words
 from polylm.dashboard.word_diff import Diff, word_diff
-from polylm.tasks.maintenance.run_records import Run
+from polylm.tasks.build import Job
+from polylm.tasks.maintenance.run_records import Entry, Run
 from polylm.tasks.why import Answer
 
 SHOWN_ROWS = 20
@@ -42,6 +43,18 @@ class Told:
     verdict: str  # of a rule that is switched off "off"
     bar: Markup | None
     origin: Origin | None
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The similarity with the centre up to which two documents are in one cluster, 1 of equal ones, and the option above it."""
+
+    similarity: float
+    words: list[str]
+
+    @property
+    def are_equal(self) -> bool:
+        return self.similarity == 1.0
 
 
 @router.get("/run/{run_id}/doc/{address}")
@@ -68,15 +81,14 @@ def document(
         place=place,
         near=_near(here, run, place),
         why=polylm(here.store.root, "why", place.address, "--run", run.id),
-        gone=_gone(here, run, place),
         about=about,
-        sentence=_recorded(recorded)
+        sentence=_recorded(recorded, gone_gates(here, run))
         if unasked
         else _sentence(verdict, about, cluster, is_done=bool(run.entries("drop_duplicates"))),
         verdict=verdict,
         unasked=unasked,
         is_rejected=recorded is not None if unasked else verdict.first is not None,
-        is_judged=bool(unasked or verdict.answers),
+        is_judged=recorded is not None or not gone_gates(here, run) if unasked else bool(verdict.answers),
         split=doc.row_of(here, run, "assign_split", place, ["split"]).get("split"),
         rules=[
             Told(one, one.verdict, _bar(one), origins.get((one.gate, one.rule))) for one in doc.ordered(verdict.answers)
@@ -89,14 +101,7 @@ def document(
         is_compared=doc.row_of(here, run, "sign", place, ["bands"]).get("bands") is not None,
         other=other,
         diff=diff,
-        advice=(advice := advice_on(here, run, jobs, place, verdict) if verdict.first and not unasked else None),
-        parting=_parting(here, run, place, cluster, cluster.keeper if cluster else None),
-        let_in=[_let_in(here, run, place, [change], patience=0.0) for change in advice.changes] if advice else [],
-        all_let_in=_let_in(here, run, place, advice.changes, patience=0.0) if advice else None,
-        with_others=cluster is not None and advice is not None and _comes_to_its_like(advice),
-        alike=(found := _alike(here, run, place, advice, cluster, patience=0.0) if advice else None),
-        alike_parting=_parting(here, run, place, cluster, found.keeper if found else None),
-        refits=[can_refit(here, change) for change in advice.changes] if advice else [],
+        **_keeping(here, run, place, jobs, verdict, cluster, unasked),
         command_line=command_line,
         option_lines=option_lines,
         has_packed=bool(run.entries("pack")),
@@ -143,10 +148,10 @@ def alike(request: Request, here: Here, run_id: str, address: str) -> Response:
     run = here.run(run_id)
     place = _place(here, run, address)
     advice, cluster = _advice(here, run, place), doc.cluster_of(here, run, place)
-    if cluster is None or not _comes_to_its_like(advice):
+    if cluster is None or not _comes_to_its_like(advice, cluster):
         raise Missing(f"No option brings the document {place.address} to those that are like it.")
     found = _alike(here, run, place, advice, cluster, PATIENCE_SECONDS)
-    parting = _parting(here, run, place, cluster, found.keeper if found else None)
+    parting = _parting(here, run, place, found.keeper if found else None)
     return _part_of_page(
         request,
         "document_alike.html",
@@ -172,6 +177,41 @@ def refits(request: Request, here: Here, run_id: str, address: str, change: int)
     return _part_of_page(
         request, "document_refit.html", run=run, place=place, index=change, found=found, command_line=command_line
     )
+
+
+def _keeping(
+    here: Queries,
+    run: Run,
+    place: Place,
+    jobs: Sequence[tuple[Entry, Job]],
+    verdict: Verdict,
+    cluster: Cluster | None,
+    unasked: Sequence[str],
+) -> dict[str, Any]:
+    """What the page says of what would keep a document, and what of the gates' files it could not read."""
+    notes = Notes(here.store.root)
+    gone = _gone(here, run, place)
+    keeper = cluster.keeper if cluster else None
+    if not verdict.first or unasked:
+        return {"gone": gone, "uncounted": [], "advice": None, "parting": _parting(here, run, place, keeper)}
+    advice = advice_on(here, run, jobs, place, verdict)
+
+    def counted(changes: Sequence[Change]) -> LetIn | None:
+        return notes.read(lambda: _let_in(here, run, place, changes, patience=0.0), None)
+
+    alike = notes.read(lambda: _alike(here, run, place, advice, cluster, patience=0.0), None)
+    return {
+        "advice": advice,
+        "let_in": [counted([change]) for change in advice.changes],
+        "all_let_in": counted(advice.changes),
+        "with_others": _comes_to_its_like(advice, cluster),
+        "alike": alike,
+        "alike_parting": _parting(here, run, place, alike.keeper if alike else None),
+        "parting": _parting(here, run, place, keeper),
+        "refits": [can_refit(here, change) for change in advice.changes],
+        "gone": gone,
+        "uncounted": [problem for problem in notes.problems if problem not in gone],
+    }
 
 
 def _advice(here: Queries, run: Run, place: Place) -> Advice:
@@ -200,16 +240,17 @@ def _let_in(here: Queries, run: Run, place: Place, changes: Sequence[Change], pa
     return here.cache.soon(key, lambda: let_in(here, gates, made, place), patience)
 
 
-def _comes_to_its_like(advice: Advice) -> bool:
-    """Whether options bring a document through all gates but that of duplicates."""
-    return advice.is_whole and advice.is_kept and bool(advice.changes)
+def _comes_to_its_like(advice: Advice, cluster: Cluster | None) -> bool:
+    """Whether options bring a document through all gates but that of duplicates, and which of its like stays can be said."""
+    through = advice.is_whole and advice.is_kept and bool(advice.changes)
+    return through and cluster is not None and cluster.is_judged
 
 
 def _alike(
     here: Queries, run: Run, place: Place, advice: Advice, cluster: Cluster | None, patience: float
 ) -> Alike | None:
     """Which of documents that are alike is kept by the advice; None while they are judged, or where none are."""
-    if cluster is None or not _comes_to_its_like(advice):
+    if cluster is None or not _comes_to_its_like(advice, cluster):
         return None
     gates = gates_of(here, run)
     key = ("alike", tuple(gate.artifact for gate in gates), place.number, *map(_told, advice.changes))
@@ -270,7 +311,10 @@ def _sentence(verdict: Verdict, about: dict[str, Any], cluster: Cluster | None, 
     return Markup("Rejected by {} because of {}: {}.{}").format(words(first.gate), words(first.rule), because, more)
 
 
-def _recorded(first: tuple[str, str] | None) -> Markup:
+def _recorded(first: tuple[str, str] | None, gone: Sequence[str]) -> Markup:
+    if first is None and gone:
+        told = "What became of it is not known here: what {} said is gone, and no other gate rejected it."
+        return Markup(told).format(", ".join(map(words, gone)))
     if first is None:
         return Markup("Kept, as the run recorded it.")
     return Markup("Rejected by {} because of {}, as the run recorded it.").format(*map(words, first))
@@ -309,18 +353,17 @@ def _counterpart(place: Place, cluster: Cluster | None) -> str:
     return next((address for address in likely if address and address != place.address), "")
 
 
-def _parting(
-    here: Queries, run: Run, place: Place, cluster: Cluster | None, keeper: str | None
-) -> tuple[float, list[str]] | None:
-    """The similarity with the centre above which this document and the keeper would not be in one cluster, as an option."""
+def _parting(here: Queries, run: Run, place: Place, keeper: str | None) -> Parting | None:
+    """What would part this document from the one that is kept of its cluster."""
     entry = doc.last(here, run, "verify_clusters")
-    if cluster is None or entry is None or keeper in (None, place.address):
+    if entry is None or keeper in (None, place.address):
         return None
-    both = [member.similarity for member in cluster.members if member.address in (place.address, keeper)]
-    if len(both) < 2 or min(both) >= 1 - 1e-4:
-        return None
-    above = round(min(both) + 1e-4, 4)
-    return min(both), set_words(run, here.manifest(entry), {"min_similarity": above})
+    both = [place, here.place(run, str(keeper))]
+    similar = doc.similarities(here, run, both)
+    if doc.are_equal(here, run, both) or len(similar) < 2 or min(similar) >= 1 - 1e-4:
+        return Parting(1.0, [])
+    above = round(min(similar) + 1e-4, 4)
+    return Parting(min(similar), set_words(run, here.manifest(entry), {"min_similarity": above}))
 
 
 def _bar(answer: Answer) -> Markup | None:

@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -126,6 +127,7 @@ def test_wrong_addresses_are_a_page_that_says_so(client, run):
         place = "sample.0.0"
         assert client.get(f"/run/{run.id}/doc/{place}/{rest}").status_code == 404
     assert client.get(f"/run/{run.id}/doc/sample.0.0?beside=nothing.0.0").status_code == 404
+    assert client.get(f"/run/{run.id}/doc/sample.0.00").status_code == 404, "a document has one address"
 
 
 def test_every_suggested_change_keeps_the_document(here, run):
@@ -307,7 +309,7 @@ def alike(here, run, tmp_path_factory):
             both = [queries.place(own, f"alike.0.{row}") for row in (0, 1)]
             advice = [advised(queries, own, one) for one in both]
             if all(advice[row].changes and advice[row].is_whole and advice[row].is_kept for row in rejected):
-                assert cluster_of(queries, own, both[0]).size == 2
+                assert cluster_of(queries, own, both[0]).size == len(told)
                 client = TestClient(app, base_url="http://127.0.0.1:8000")
                 return SimpleNamespace(
                     here=queries, run=own, settings=settings, file=file, both=both, advice=advice, client=client
@@ -339,6 +341,47 @@ def test_the_document_that_is_kept_by_the_options_is_the_one_that_the_page_names
     start("corpus", made.settings, sources=[f"alike={made.file}"], changes=advice.words, until="drop_duplicates")
     verdicts = [explain(made.settings, one.address, None)["verdict"] for one in made.both]
     assert [verdict == "kept" for verdict in verdicts] == [number == keeper for number in (0, 1)]
+
+
+def many_that_repeat(words, lines):
+    """More texts that are rejected than a page lists, and two equal ones that are kept, last."""
+    kept, rejected = repeating(words, lines)[0]
+    return [*52 * [rejected], kept, kept], (0, 1)
+
+
+def test_of_a_cluster_that_is_too_large_to_be_listed_the_keeper_is_known_all_the_same(alike):
+    made = alike(many_that_repeat)
+    here, run = made.here, made.run
+
+    def ask(row):
+        return text_of(settled(lambda: made.client.get(f"/run/{run.id}/doc/alike.0.{row}"), "Reading which"))
+
+    assert explain(made.settings, "alike.0.53", run.id)["verdict"] == "rejected by drop_duplicates: duplicate"
+    assert "it is one of 54 documents that are alike, of which alike.0.52 is kept" in ask(53)
+    assert "Their texts are equal, but for what the search for duplicates does not see: only one can stay" in ask(53)
+    assert "no gate rejects 54 with these options. The longest stays, of equals the first: alike.0.0" in ask(51)
+    assert "this one is kept, and alike.0.52, which is kept now, goes in its place" in ask(0)
+    assert len(cluster_of(here, run, made.both[0]).members) == 50
+
+
+def test_before_a_run_has_come_to_duplicates_nothing_is_said_of_who_stays(twins):
+    settings = twins.settings
+    start("corpus", settings, sources=[f"twins={settings.store.parent / 'twins.jsonl'}"], until="filter_text")
+    run = twins.here.runs()[0]
+    page = text_of(twins.client.get(f"/run/{run.id}/doc/twins.0.9").text)
+    assert "which of them stays is not known: the run has not come to that" in page
+    assert "not all have judged" in page
+
+
+def test_where_what_a_gate_said_is_gone_the_page_does_not_say_that_a_document_is_kept(twins, tmp_path):
+    shutil.copytree(twins.settings.store, tmp_path / "store")
+    for manifest in (tmp_path / "store" / "artifacts" / "drop_duplicates").iterdir():
+        manifest.unlink()
+    client = TestClient(create_app(Settings(store=tmp_path / "store")), base_url="http://127.0.0.1:8000")
+    page = text_of(client.get(f"/run/{twins.run.id}/doc/twins.0.9").text)
+    assert "What became of it is not known here: what drop duplicates said is gone" in page
+    assert "drop_duplicates: its artifact is gone" in page
+    assert "Kept" not in page
 
 
 def test_two_equal_documents_are_compared_when_asked(twins):

@@ -161,6 +161,19 @@ def test_a_flipped_byte_in_a_page_is_found_when_it_is_read(store, monkeypatch, s
         read_columns(path)
 
 
+@pytest.mark.parametrize("small", [seal.SMALL, 0], ids=["small", "large"])
+@pytest.mark.parametrize(("stage", "key"), [("stage", "cd" * 16), ("other", KEY)])
+def test_the_columns_of_a_part_in_anothers_place_are_not_read(store, monkeypatch, small, stage, key):
+    monkeypatch.setattr(seal, "SMALL", small)
+    rows = table("whole, and not what is asked for")
+    store.commit_table(rows, record(rows))
+    place = store.part_path(stage, key)
+    place.parent.mkdir(parents=True)
+    shutil.copy(store.part_path("stage", KEY), place)
+    with pytest.raises(StoreError, match=f"{place} is damaged .it holds the part {KEY[:16]} of stage"):
+        read_columns(place)
+
+
 def test_a_store_that_cannot_be_written_says_so(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
