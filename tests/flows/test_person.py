@@ -11,7 +11,7 @@ from upped import LANGUAGES
 from polylm.tasks.maintenance.files import read_json
 
 pytestmark = [pytest.mark.prefect, pytest.mark.serial]
-CHANGES = ["ingest.part_rows=50"]  # keys that no other test makes; each line is seconds of clicks
+CHANGES = ["ingest.part_rows=50"]  # keys that no other test makes
 STRICT = ["alarms.max_source_loss=0.2"]
 REASON = "help pages repeat themselves"
 
@@ -148,6 +148,7 @@ def test_what_would_keep_it_does_once_an_alarm_is_approved_in_the_form_with_a_re
     expect(evidence.locator("main")).to_contain_text("filter_text rejects")
     there = evidence.get_by_role("link", name="its page in Prefect")
     expect(there).to_have_attribute("href", f"http://127.0.0.1:{up.port}/runs/flow-run/{run}")
+    person.turns_back()
     form.get_by_role("textbox").fill(REASON)
     form.get_by_role("button", name="Submit").click()
     form.wait_for(state="hidden")

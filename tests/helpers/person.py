@@ -21,6 +21,7 @@ class Person:
 
     def opens(self, deployment):
         """The page of a deployment, by way of the list of all."""
+        self.turns_back()
         self.page.goto(f"http://127.0.0.1:{self.up.port}/deployments")
         self.page.get_by_role("link", name=deployment, exact=True).click()
 
@@ -69,7 +70,12 @@ class Person:
 
     def opens_run(self, run):
         """The page of a flow run."""
+        self.turns_back()
         self.page.goto(f"http://127.0.0.1:{self.up.port}/runs/flow-run/{run}")
+
+    def turns_back(self):
+        """Bring Prefect's tab to the front: Chromium slows those behind another one, to one look of theirs a second."""
+        self.page.bring_to_front()
 
     def looks_away(self):
         """Leave Prefect's pages while a run gets on: they ask and draw all the time, which costs a core."""
