@@ -32,9 +32,7 @@ class LetIn:
     kept: int
     judged: int
     documents: int
-    unseen: tuple[
-        str, ...
-    ]  # gates that have judged none of them, because of what was not measured: `kept` is "at most"
+    unseen: tuple[str, ...]  # gates whose columns were not measured of them: `kept` is "at most"
 
 
 @dataclass(frozen=True)

@@ -105,10 +105,8 @@ def last(here: Queries, run: Run, stage: str) -> Entry | None:
 
 def jobs_of(here: Queries, run: Run, place: Place) -> tuple[list[tuple[Entry, Job]], list[str]]:
     """Every gate of a run that can be asked again, with its job on a document's part; and why the others cannot be."""
-    jobs, problems = (
-        [],
-        [f"{name}: its artifact is gone: collected as garbage, or lost" for name in gone_gates(here, run)],
-    )
+    jobs = []
+    problems = [f"{name}: its artifact is gone: collected as garbage, or lost" for name in gone_gates(here, run)]
     for entry in gates_of(here, run):
         try:
             jobs.append((entry, gate_jobs(here, entry)[place.part]))
