@@ -5,6 +5,7 @@ A start in a folder that has checkpoints goes on from the newest good one, bit f
 
 import json
 import math
+import os
 import shutil
 import signal
 import sys
@@ -314,7 +315,11 @@ def main() -> None:
     code = Training(job).run()
     dist.barrier()
     dist.destroy_process_group()
-    sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is written. In the interpreter's own end a thread of native code that nobody has joined aborts the process
+    # once in a long while ("terminate called without an active exception"), and a whole training would count as failed.
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ settings.register_profile("untimed", deadline=None)  # a busy machine is no fail
 settings.load_profile("untimed")
 # Where this runs in the background of a shell Ctrl-C is ignored, and every process that a test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and where nohup runs it, SIGHUP
 
 from samples import MODEL, call, command, third_options, third_records, write_jsonl  # noqa: E402
 
