@@ -103,7 +103,7 @@ def _that_keep(
     job: Job, one: build.Shown, extras: Sequence[Any], name: str, rule: Rule, so_far: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Changes of one field after which the rule holds: fields with the value of the bound, the likeliest first."""
-    labels = {str(values[0].as_py()) for values in one.columns.values() if not _is_number(values.type)}
+    labels = labels_in(one)
     likeliest = sorted(_moves(job, rule), key=lambda move: -len({name, *labels} & set(move[0].split("."))))
     for path, new in [*_new_entries(job, labels, name, rule), *likeliest][:MOST_TRIED]:
         try:
@@ -178,6 +178,11 @@ def unseen_gates(here: Queries, gates: Sequence[Entry], changes: Sequence[Change
         for gate in gates
         if any(rejecting & set(read.reads) for read in here.reads(gate).values() if read.shape == "rows")
     )
+
+
+def labels_in(one: build.Shown) -> set[str]:
+    """What a gate sees of one row that is no number: its language."""
+    return {str(values[0].as_py()) for values in one.columns.values() if not _is_number(values.type)}
 
 
 def one_row(here: Queries, job: Job, row: int) -> build.Shown:

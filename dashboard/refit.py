@@ -1,6 +1,6 @@
 """Bounds that were fitted: which field of the fit's params would move one far enough, found by fitting again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from polylm.dashboard.gates import extras_of, gate_jobs, params_of, stage_of
-from polylm.dashboard.keeping import Change, one_row, outward
+from polylm.dashboard.keeping import Change, labels_in, one_row, outward
 from polylm.dashboard.queries import Place, Queries
 from polylm.dashboard.recipe_fields import changed, leaves, set_words
 from polylm.dashboard.store_reading import Manifest
@@ -67,7 +67,7 @@ def refit(here: Queries, run: Run, change: Change, place: Place) -> list[Refitte
     fit = _fit(here, made)
     ask = _asker(here, change, place, fit)
     found = []
-    for path, before in _numbers(made):
+    for path, before in [*_numbers(made), *_own_entries(here, change, place, made)]:
         if (value := _nearest(partial(_keeps, ask, path), change, before)) is not None:
             words = tuple(set_words(run, made, {path: value}))
             found.append(Refitted(path, before, value, words, _others(here, change, place, fit, {path: value})))
@@ -131,6 +131,17 @@ def _with(here: Queries, change: Change, fit: Fit, table: pa.Table) -> list[Any]
 
 def _numbers(made: Manifest) -> Iterator[tuple[str, float]]:
     yield from ((path, float(value)) for path, value in leaves(made.params) if isinstance(value, float))
+
+
+def _own_entries(here: Queries, change: Change, place: Place, made: Manifest) -> Iterator[tuple[str, float]]:
+    """Entries that tables by label could get for the document's own (`own.de`), with the bound that stands there now."""
+    job = gate_jobs(here, change.entry)[place.part]
+    one = one_row(here, job, place.row)
+    rules = job.stage(one.for_gate(), job.params, *extras_of(job))
+    bound = float(np.ravel(rules[change.rule].bound)[0])
+    for field, table in made.params.items():
+        if isinstance(table, Mapping) and all(isinstance(value, float) for value in table.values()):
+            yield from ((f"{field}.{label}", bound) for label in sorted(labels_in(one) - set(table)))
 
 
 def _nearest(keeps: Callable[[float], bool], change: Change, before: float) -> float | None:

@@ -223,13 +223,18 @@ def test_a_fitted_bound_is_moved_by_fitting_again(here, run):
     found = {one.path: one for one in refit(here, run, change, place)}
     assert found["highest"].value <= change.value < found["highest"].before
     assert found["highest"].words == (f"floors.highest={found['highest'].value}",)
+    language = row_of(here, run, "identify_language", place, ["language"])["language"]
+    own = found[f"own.{language}"]
+    assert own.words == (f"floors.own.{language}={own.value}",)
+    assert own.value <= change.value < own.before
+    assert own.others <= found["highest"].others, "it moves the bound of one language"
 
 
 def test_the_fragments_say_how_far_they_are(client, here, run):
     place = first(here, run, reason="gopher_short_doc")
     where = f"/run/{run.id}/doc/{place.address}/let-in/0"
     part = settled(lambda: client.get(where, headers={"HX-Request": "true"}), "Reading")
-    assert re.search(r"\d+ kept", part)
+    assert re.search(r"\d+ that no gate rejects then", part)
     assert "<html" not in part
     assert "<html" in client.get(where).text
 
@@ -322,7 +327,7 @@ def alike(here, run, tmp_path_factory):
 @pytest.mark.parametrize(
     ("texts_of", "asked", "keeper", "remaining", "told"),
     [
-        (too_short, 0, 1, 2, "so this one goes as a duplicate. The two are in one cluster up to a similarity of"),
+        (too_short, 0, 1, 2, "so this one goes as a duplicate. The two are in one cluster up to a similarity of 0."),
         (too_short, 1, 1, 1, "gates reject all of them but this one, so it is kept."),
         (repeating, 1, 1, 2, "this one is kept, and alike.0.0, which is kept now, goes in its place."),
     ],
