@@ -1,10 +1,14 @@
 """Asks an ASGI application in this process: no client library mends what is sent, and nothing but the answer takes time."""
 
 import asyncio
+import html
+import re
 import time
 from urllib.parse import quote, unquote_to_bytes
 
 import httpx
+
+from polylm.dashboard.search import Question, search
 
 PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))  # what a server takes in an address as it is
 
@@ -17,6 +21,18 @@ def settled(ask, *pending):
     while any(word in (page := ask().text) for word in pending):
         time.sleep(0.05)
     return page
+
+
+def first(here, run, **asked):
+    """The first document that is asked for."""
+    places = search(here, run, Question(**asked)).places
+    assert places, f"the sample has none of {asked}"
+    return here.place(run, here.address(run, *places[0]))
+
+
+def text_of(page):
+    """What a reader sees of a page, on one line."""
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<.*?>", "", page, flags=re.S)))
 
 
 class Asker:
