@@ -17,9 +17,8 @@ from polylm.flows.cli import keeping, looking, running
 from polylm.flows.cli.options import app
 from polylm.tasks.maintenance import signals
 
-LEAST_COLUMNS = (
-    40  # of a terminal: options fit, and in one column cyclopts looks for a place to break a line without end
-)
+# Of a terminal: options fit, and in one column cyclopts looks for a place to break a line without end.
+LEAST_COLUMNS = 40
 
 __all__ = ["app", "keeping", "looking", "main", "running"]  # the commands are there once their modules are imported
 
